@@ -1,0 +1,56 @@
+"""Predict, measure and steer the geometry that deep classifiers collapse to, balanced or not.
+
+    import neuralcollapse as nc
+
+    geometry = nc.predict([500, 500, 5, 5])                  # SELI: what training should lead to
+    result = nc.measure(features, labels, head.weight)       # what a network has
+    result.to_dict()["distance"]                             # how far apart they are
+
+Importing this package imports neither torch nor matplotlib; names that need them are loaded when used.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from neuralcollapse.checks import InvalidInput, NotConverged, OutsideTheory
+from neuralcollapse.citations import citations
+from neuralcollapse.counts import ClassCounts
+from neuralcollapse.gram import Gram
+from neuralcollapse.predict import Geometry, predict
+
+__version__ = "0.1.0.dev0"
+
+_LATER = {
+    "measure": "neuralcollapse.measure", "measure_model": "neuralcollapse.measure",
+    "CollapseMetric": "neuralcollapse.measure", "ClassMoments": "neuralcollapse.measure",
+    "Measurement": "neuralcollapse.measure", "Probe": "neuralcollapse.measure", "Snapshot": "neuralcollapse.measure",
+    "Run": "neuralcollapse.experiments", "TrainConfig": "neuralcollapse.experiments",
+    "train": "neuralcollapse.experiments", "write_report": "neuralcollapse.show",
+}
+
+__all__ = ["ClassCounts", "ClassMoments", "CollapseMetric", "Geometry", "Gram", "InvalidInput", "Measurement",
+           "NotConverged", "OutsideTheory", "Probe", "Run", "Snapshot", "TrainConfig", "citations", "measure",
+           "measure_model", "predict", "train", "write_report"]
+
+if TYPE_CHECKING:
+    from neuralcollapse.experiments import Run, TrainConfig, train
+    from neuralcollapse.measure import (
+        ClassMoments,
+        CollapseMetric,
+        Measurement,
+        Probe,
+        Snapshot,
+        measure,
+        measure_model,
+    )
+    from neuralcollapse.show import write_report
+
+
+def __getattr__(name: str) -> Any:
+    if name in _LATER:
+        return getattr(import_module(_LATER[name]), name)
+    raise AttributeError(f"module 'neuralcollapse' has no attribute '{name}'")
+
+
+def __dir__() -> list[str]:
+    return sorted([*__all__, "__version__"])

@@ -1,0 +1,92 @@
+"""The errors this library raises and the few checks made at its public edge.
+
+Every message says what was wrong, what was expected and what was given, on one line;
+the command line prints it and exits with code 2.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from difflib import get_close_matches
+from typing import Any
+
+import numpy as np
+
+
+class InvalidInput(ValueError):
+    """Something the user gave cannot be used; the message is one line."""
+
+
+class OutsideTheory(InvalidInput):
+    """What was asked lies outside a theorem's assumptions; the message names the nearest valid thing."""
+
+
+class NotConverged(RuntimeWarning):
+    """An iterative solver stopped before the accuracy asked for; what it has is returned with its certificate."""
+
+
+def shown(value: Any, limit: int = 60) -> str:
+    """`value` as it should be quoted in a one-line message."""
+    text = " ".join(str(value.tolist() if isinstance(value, np.ndarray) else value).split())
+    return text if len(text) <= limit else text[: limit - 1] + "…"
+
+
+def did_you_mean(given: str, known: Iterable[str]) -> str:
+    """A tail for messages about unknown names: the nearest one, then all of them."""
+    known = sorted(known)
+    nearest = get_close_matches(given, known, n=1, cutoff=0.5)
+    hint = f"did you mean '{nearest[0]}'? " if nearest else ""
+    return f"{hint}known: {', '.join(known)}"
+
+
+def require_finite(name: str, values: np.ndarray) -> None:
+    """Raise InvalidInput when `values` holds NaN or Inf."""
+    if not np.isfinite(values).all():
+        bad = np.flatnonzero(~np.isfinite(np.ravel(values)))
+        raise InvalidInput(f"{name} must be finite, got {np.ravel(values)[bad[0]]} at position {bad[0]} "
+                           f"({bad.size} of {values.size} values)")
+
+
+def positive_vector(name: str, values: Any, length: int) -> np.ndarray:
+    """`values` as a float64 vector of `length` positive finite numbers."""
+    vector = finite_vector(name, values, length)
+    if (vector <= 0).any():
+        c = int(np.flatnonzero(vector <= 0)[0])
+        raise InvalidInput(f"{name} must be positive, got {vector[c]:g} for class {c}")
+    return vector
+
+
+def finite_vector(name: str, values: Any, length: int) -> np.ndarray:
+    """`values` as a float64 vector of `length` finite numbers."""
+    try:
+        vector = np.asarray(values, dtype=np.float64)
+    except (TypeError, ValueError):
+        raise InvalidInput(f"{name} must be {length} numbers, one per class, got {shown(values)}") from None
+    if vector.shape != (length,):
+        raise InvalidInput(f"{name} must be {length} numbers, one per class, got {vector.size} "
+                           f"({shown(values)})")
+    require_finite(name, vector)
+    return vector
+
+
+def parse_numbers(name: str, text: str) -> list[float]:
+    """The numbers of a comma list such as "1,0.5,2"."""
+    try:
+        return [float(field) for field in text.replace(",", " ").split()]
+    except ValueError:
+        raise InvalidInput(f"{name} must be numbers separated by commas, got {shown(text)!r}") from None
+
+
+def parse_fields(text: str, fields: Iterable[str]) -> dict[str, float]:
+    """Read "k=10,ratio=10,n_min=50" into numbers; only names in `fields` are allowed."""
+    known = list(fields)
+    parsed: dict[str, float] = {}
+    for part in filter(None, (part.strip() for part in text.split(","))):
+        name, equals, value = part.partition("=")
+        if not equals or name.strip() not in known:
+            raise InvalidInput(f"expected {','.join(f'{f}=…' for f in known)}, got {part!r}")
+        try:
+            parsed[name.strip()] = float(value)
+        except ValueError:
+            raise InvalidInput(f"{name.strip()} must be a number, got {value!r}") from None
+    return parsed

@@ -1,0 +1,47 @@
+"""The papers behind registered things."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from neuralcollapse.checks import InvalidInput, did_you_mean
+from neuralcollapse.registry import Registry, references
+
+
+def registries() -> tuple[Registry[Any], ...]:
+    """Every registry of the library, filled."""
+    from neuralcollapse.experiments import DATASETS, MODELS
+    from neuralcollapse.measure import METRICS
+    from neuralcollapse.predict import GEOMETRIES
+
+    return GEOMETRIES, METRICS, DATASETS, MODELS
+
+
+def citations(names: Iterable[str]) -> list[str]:
+    """BibTeX entries of what `names` stand for: registered names or keys of references.bib, each once.
+
+    Raises
+    ------
+    InvalidInput
+        A name that is neither.
+
+    Examples
+    --------
+    >>> print(citations(["seli"])[0].splitlines()[0])
+    @inproceedings{thrampoulidis2022,
+    """
+    keys: dict[str, None] = {}
+    for name in names:
+        keys.update(dict.fromkeys(_keys(name)))
+    return [references()[key] for key in keys]
+
+
+def _keys(name: str) -> list[str]:
+    if name in references():
+        return [name]
+    found = [key for registry in registries() if name in registry for key in registry[name].source]
+    if not found:
+        known = [known for registry in registries() for known in registry.names]
+        raise InvalidInput(f"nothing is known by the name '{name}': {did_you_mean(name, known + list(references()))}")
+    return found

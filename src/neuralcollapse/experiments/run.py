@@ -1,0 +1,280 @@
+"""The folder a run leaves: written so that a kill loses nothing, read while the run goes on.
+
+    config.yaml, environment.json, data.json   what was trained, where, on which samples
+    indices.npz                                the drawn samples: `train` and `test`
+    history.jsonl                              one object per measured epoch, on disk before training goes on
+    geometry.safetensors                       "epoch_000012/classifiers", "/embeddings", "/logits", unit norm
+    checkpoint/                                the state that a resumed run continues from
+
+Files other than the history are replaced as a whole, so that a reader sees the old or the new one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from functools import cached_property
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+from jaxtyping import Float
+import numpy as np
+from safetensors import SafetensorError
+from safetensors import numpy as safetensors
+import yaml
+
+from neuralcollapse.checks import InvalidInput, shown
+from neuralcollapse.counts import ClassCounts
+
+CONFIG, ENVIRONMENT, DATA, INDICES = "config.yaml", "environment.json", "data.json", "indices.npz"
+HISTORY, GEOMETRY, CHECKPOINT = "history.jsonl", "geometry.safetensors", "checkpoint"
+_OURS = (CONFIG, ENVIRONMENT, DATA, INDICES, HISTORY, GEOMETRY, CHECKPOINT)
+# Grams are k×k per measured epoch: above this many classes they would outweigh everything else.
+GRAMS_UP_TO = 200
+
+
+class Run:
+    """A run folder, for reading.
+
+    Made by `Run.open`; every property is read from disk once, when first asked for.
+
+    Raises
+    ------
+    InvalidInput
+        A folder that is not a run, or a file in it that cannot be read as what it should be.
+    """
+
+    def __init__(self, path: Path):
+        self.path = path
+
+    def __repr__(self) -> str:
+        return f"Run('{self.path}', {len(self.history)} epochs measured, finished={self.finished})"
+
+    @classmethod
+    def open(cls, path: str | Path) -> Run:
+        """The run in a folder; it may still be going on."""
+        folder = Path(path)
+        for name in (CONFIG, DATA):
+            if not (folder / name).is_file():
+                reason = f"it has no {name}" if folder.is_dir() else "there is no such folder"
+                raise InvalidInput(f"'{path}' is not a run folder: {reason}")
+        return cls(folder)
+
+    @property
+    def name(self) -> str:
+        """The folder's own name."""
+        return self.path.resolve().name
+
+    @cached_property
+    def config(self) -> dict[str, Any]:
+        """Every setting of the run."""
+        try:
+            content = yaml.safe_load(self._text(CONFIG))
+        except yaml.YAMLError:
+            content = None
+        return self._mapping(CONFIG, content)
+
+    @cached_property
+    def environment(self) -> dict[str, Any]:
+        """Versions, device and start time; empty when the run did not write them."""
+        return self._json(ENVIRONMENT) if (self.path / ENVIRONMENT).is_file() else {}
+
+    @cached_property
+    def data(self) -> dict[str, Any]:
+        """What was trained on: data set, class names and counts, shapes, ridges."""
+        return self._json(DATA)
+
+    @cached_property
+    def counts(self) -> ClassCounts:
+        """The training counts with class names."""
+        return ClassCounts(self.data["counts"], self.data["names"])
+
+    @cached_property
+    def history(self) -> list[dict[str, Any]]:
+        """One record per measured epoch; a last line that is still being written is left out."""
+        return read_history(self.path / HISTORY)
+
+    @property
+    def measured_epochs(self) -> list[int]:
+        """The epochs in `history`."""
+        return [record["epoch"] for record in self.history]
+
+    @property
+    def finished(self) -> bool:
+        """Whether the last epoch has been measured."""
+        return bool(self.history) and self.history[-1]["epoch"] >= self.config["epochs"]
+
+    def grams(self, epoch: int) -> dict[str, Float[np.ndarray, "k k"]] | None:
+        """Measured classifiers, embeddings and logits of unit Frobenius norm after `epoch`, if written."""
+        prefix = _prefix(epoch)
+        return {name.removeprefix(prefix): gram for name, gram in self._geometry.items()
+                if name.startswith(prefix)} or None
+
+    @cached_property
+    def _geometry(self) -> dict[str, np.ndarray]:
+        return read_geometry(self.path / GEOMETRY)
+
+    def _text(self, name: str) -> str:
+        try:
+            return (self.path / name).read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            reason = getattr(error, "strerror", None) or "not UTF-8 text"
+            raise InvalidInput(f"cannot read '{self.path / name}': {reason}") from None
+
+    def _json(self, name: str) -> dict[str, Any]:
+        try:
+            content = json.loads(self._text(name))
+        except json.JSONDecodeError:
+            content = None
+        return self._mapping(name, content)
+
+    def _mapping(self, name: str, content: Any) -> dict[str, Any]:
+        if not isinstance(content, dict):
+            raise InvalidInput(f"'{self.path}' is not a run folder: its {name} is not a mapping")
+        return content
+
+
+class RunFolder:
+    """A run folder, for writing.
+
+    Parameters
+    ----------
+    path : path of the folder
+
+    Raises
+    ------
+    InvalidInput
+        From every method, when the folder or the disk cannot be written.
+    """
+
+    def __init__(self, path: str | Path):
+        self.path = Path(path)
+
+    @classmethod
+    def create(cls, path: str | Path, config: str, environment: Mapping[str, Any], data: Mapping[str, Any],
+               indices: Mapping[str, np.ndarray]) -> RunFolder:
+        """Start a run in a new or empty folder, or over one that has not measured anything yet."""
+        folder = cls(path)
+        require_free(path)
+        with _writing(folder.path):
+            folder.path.mkdir(parents=True, exist_ok=True)
+            with _replacing(folder.path / INDICES) as file:
+                np.savez_compressed(file, allow_pickle=False, **indices)
+            for stale in (folder.checkpoint, folder.path / GEOMETRY):
+                stale.unlink(missing_ok=True)
+            _write(folder.path / ENVIRONMENT, _json_bytes(environment, indent=1))
+            _write(folder.path / DATA, _json_bytes(data, indent=1))
+            _write(folder.path / HISTORY, b"")
+            _write(folder.path / CONFIG, config.encode())  # last: with it the folder is a run
+        return folder
+
+    def append(self, record: Mapping[str, Any]) -> None:
+        """Add one line to the history; it is on disk when this returns."""
+        with _writing(self.path), (self.path / HISTORY).open("ab") as file:
+            file.write(_json_bytes(record) + b"\n")
+            file.flush()
+            os.fsync(file.fileno())
+
+    def add_grams(self, epoch: int, grams: Mapping[str, Float[np.ndarray, "k k"]]) -> None:
+        """Add the Grams of one epoch, as float32; left out above 200 classes."""
+        if not grams or max(gram.shape[0] for gram in grams.values()) > GRAMS_UP_TO:
+            return
+        named = {_prefix(epoch) + name: np.ascontiguousarray(gram, dtype=np.float32)
+                 for name, gram in grams.items()}
+        with _writing(self.path):
+            _write(self.path / GEOMETRY, safetensors.save({**read_geometry(self.path / GEOMETRY), **named}),
+                   durable=False)
+
+    def save_checkpoint(self, content: bytes) -> None:
+        """Replace the state that a resumed run continues from."""
+        with _writing(self.path):
+            self.checkpoint.parent.mkdir(exist_ok=True)
+            _write(self.checkpoint, content)
+
+    @property
+    def checkpoint(self) -> Path:
+        """Where the latest state is, if there is one."""
+        return self.path / CHECKPOINT / "state.pt"
+
+    def mend_history(self) -> None:
+        """Cut off a last line that a kill left half-written."""
+        records = read_history(self.path / HISTORY)
+        with _writing(self.path):
+            _write(self.path / HISTORY, b"".join(_json_bytes(record) + b"\n" for record in records))
+
+
+def require_free(path: str | Path) -> None:
+    """Raise InvalidInput when a new run in `path` would overwrite something."""
+    folder = Path(path)
+    with _writing(folder):
+        others = [entry.name for entry in folder.iterdir()] if folder.is_dir() else []
+    foreign = sorted(name for name in others if name.removeprefix(".").removesuffix(".tmp") not in _OURS)
+    if foreign and not {CONFIG, HISTORY} <= set(others):
+        raise InvalidInput(f"a run needs a new or empty folder, got '{path}' that holds "
+                           f"{shown(', '.join(foreign))}")
+    measured = len(read_history(folder / HISTORY))
+    if measured:
+        state = "a finished" if Run.open(path).finished else "an unfinished"
+        raise InvalidInput(f"'{path}' holds {state} run with {measured} measured epochs: resume it, "
+                           "or choose another folder")
+
+
+def read_history(path: Path) -> list[dict[str, Any]]:
+    """The records of a history; a last line that is not whole is left out: it is still being written."""
+    try:
+        lines = path.read_bytes().rstrip(b"\n").split(b"\n")
+    except FileNotFoundError:
+        return []
+    except OSError as error:
+        raise InvalidInput(f"cannot read '{path}': {error.strerror}") from None
+    records = []
+    for number, line in enumerate(lines, start=1):
+        try:
+            records.append(json.loads(line))
+        except (json.JSONDecodeError, UnicodeDecodeError):
+            if number < len(lines):
+                raise InvalidInput(f"line {number} of '{path}' must be JSON, got {shown(line)}") from None
+    return records
+
+
+def read_geometry(path: Path) -> dict[str, np.ndarray]:
+    """The Grams by name; none when the file is missing or not whole, as after a copy of a running run."""
+    try:
+        return dict(safetensors.load(path.read_bytes()))
+    except (OSError, SafetensorError):
+        return {}
+
+
+def _prefix(epoch: int) -> str:
+    return f"epoch_{epoch:06d}/"
+
+
+def _json_bytes(content: Mapping[str, Any], indent: int | None = None) -> bytes:
+    return json.dumps(content, indent=indent, ensure_ascii=False, allow_nan=False).encode()
+
+
+def _write(path: Path, content: bytes, durable: bool = True) -> None:
+    with _replacing(path, durable) as file:
+        file.write(content)
+
+
+@contextmanager
+def _replacing(path: Path, durable: bool = True) -> Iterator[Any]:
+    """A file that takes the place of `path` only once it is complete (and, when durable, on disk)."""
+    temporary = path.with_name(f".{path.name}.tmp")
+    with temporary.open("wb") as file:
+        yield file
+        file.flush()
+        if durable:
+            os.fsync(file.fileno())
+    os.replace(temporary, path)
+
+
+@contextmanager
+def _writing(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise InvalidInput(f"cannot write to '{path}': {error.strerror or error}") from None

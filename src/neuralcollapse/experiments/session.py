@@ -1,0 +1,202 @@
+"""One network in training: its data, model and optimiser on a device, one epoch at a time.
+
+Nothing random outlives an epoch: the weights come from the seed, and each epoch's order (and dropout, if a
+model has any) from the seed and the epoch's number. A resumed run therefore needs no random state.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+import os
+from typing import Any
+
+from accelerate import Accelerator
+from jaxtyping import Float, Int
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from neuralcollapse.checks import InvalidInput
+from neuralcollapse.experiments.config import TrainConfig
+from neuralcollapse.experiments.data import Data
+from neuralcollapse.experiments.models import build_model
+from neuralcollapse.measure import Measurement, measure_model
+from neuralcollapse.measure.probe import evaluating
+
+_EVALUATED_AT_ONCE = 1024
+
+
+class Session:
+    """The network of one run.
+
+    Parameters
+    ----------
+    config : TrainConfig
+    data : Data
+
+    Raises
+    ------
+    InvalidInput
+        A model that cannot be built.
+    """
+
+    def __init__(self, config: TrainConfig, data: Data):
+        self.config, self.data = config, data
+        self.accelerator = Accelerator(cpu=config.device == "cpu")
+        torch.manual_seed(config.seed)
+        model = build_model(config.model, data.shape, data.counts.k, config.head_bias, **config.model_options)
+        self.model, self.optimizer = self.accelerator.prepare(model, _optimizer(config, model))
+        self.head: nn.Linear = self.accelerator.unwrap_model(self.model).head
+        device = self.accelerator.device
+        self._inputs, self._labels = data.inputs.to(device), data.labels.to(device)
+        self._test_inputs, self._test_labels = data.test_inputs.to(device), data.test_labels.to(device)
+
+    def run_epoch(self, epoch: int) -> float:
+        """Train through epoch number `epoch` and return its mean loss, penalty included, decay left out."""
+        torch.manual_seed(_epoch_seed(self.config.seed, epoch))
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.config.learning_rate_at(epoch)
+        self.model.train()
+        total = torch.zeros((), device=self._inputs.device)
+        with self._features() as features:
+            for inputs, labels in self._batches():
+                loss = F.cross_entropy(self.model(inputs), labels)
+                if features is not None:
+                    loss = loss + self._penalty(features.pop())
+                self.optimizer.zero_grad()
+                self.accelerator.backward(loss)
+                self.optimizer.step()
+                total += loss.detach() * len(labels)
+        return float(total) / len(self._labels)
+
+    def evaluate(self) -> dict[str, dict[str, Any]]:
+        """Loss (without penalties) and accuracy on the training part and on the test part, in eval mode."""
+        counts = self.data.counts
+        loss, correct, seen = self._pass(self._inputs, self._labels)
+        train = {"loss": finite(loss), "accuracy": finite(correct.sum() / seen.sum())}
+        loss, correct, seen = self._pass(self._test_inputs, self._test_labels)
+        recall = correct / seen
+        test = {"loss": finite(loss), "accuracy": finite(correct.sum() / seen.sum()),
+                "balanced_accuracy": finite(recall.mean()),
+                "majority_accuracy": _mean(recall[~counts.minority]),
+                "minority_accuracy": _mean(recall[counts.minority]),
+                "per_class_accuracy": [finite(value) for value in recall]}
+        return {"train": train, "test": test}
+
+    def measure(self) -> Measurement:
+        """The geometry on the training samples, in eval mode."""
+        return measure_model(self.accelerator.unwrap_model(self.model), _chunks(self._inputs, self._labels),
+                             counts=self.data.counts, head="head", center=self.config.center)
+
+    def state(self) -> dict[str, Any]:
+        """Everything that the next epoch depends on."""
+        return {"model": self.accelerator.unwrap_model(self.model).state_dict(),
+                "optimizer": self.optimizer.state_dict()}
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Continue from what `state` returned."""
+        self.accelerator.unwrap_model(self.model).load_state_dict(state["model"])
+        self.optimizer.load_state_dict(state["optimizer"])
+
+    def _batches(self) -> Iterator[tuple[Tensor, Tensor]]:
+        n, size = len(self._labels), self.config.batch_size
+        if size is None or size >= n:
+            yield self._inputs, self._labels
+            return
+        # Even parts: a last batch of one sample would break batch norm and weigh that sample more.
+        for index in torch.tensor_split(torch.randperm(n), -(-n // size)):
+            yield self._inputs[index], self._labels[index]
+
+    @contextmanager
+    def _features(self) -> Iterator[list[Tensor] | None]:
+        """The head's input of each forward pass, where the objective has a penalty on it."""
+        if not self.config.feature_penalty:
+            yield None
+            return
+        features: list[Tensor] = []
+        hook = self.head.register_forward_pre_hook(lambda _, inputs: features.append(inputs[0]))
+        try:
+            yield features
+        finally:
+            hook.remove()
+
+    def _penalty(self, features: Float[Tensor, "b d"]) -> Float[Tensor, ""]:
+        # (p/2) Σ_i ‖h_i‖² over all n samples, estimated as n times the batch mean.
+        scale = 0.5 * self.config.feature_penalty * len(self._labels) / len(features)
+        return scale * features.square().sum()
+
+    def _pass(self, inputs: Float[Tensor, "n ..."], labels: Int[Tensor, " n"]
+              ) -> tuple[float, Float[np.ndarray, " k"], Float[np.ndarray, " k"]]:
+        """Mean loss, and correct and seen samples per class."""
+        k = self.data.counts.k
+        loss, correct = 0.0, torch.zeros(k, dtype=torch.long, device=labels.device)
+        with evaluating(self.model):
+            for some, truth in _chunks(inputs, labels):
+                logits = self.model(some)
+                loss += float(F.cross_entropy(logits, truth, reduction="sum"))
+                correct += torch.bincount(truth[logits.argmax(dim=1) == truth], minlength=k)
+        seen = torch.bincount(labels, minlength=k)
+        return loss / len(labels), correct.cpu().numpy().astype(float), seen.cpu().numpy().astype(float)
+
+
+@contextmanager
+def reproducible(threads: int | None) -> Iterator[None]:
+    """Deterministic kernels and a fixed number of threads; the caller's own and its random state come back."""
+    before = (torch.get_num_threads(), torch.are_deterministic_algorithms_enabled(),
+              torch.is_deterministic_algorithms_warn_only_enabled(), torch.backends.cudnn.benchmark)
+    devices = [torch.cuda.current_device()] if torch.cuda.is_available() else []
+    try:
+        with torch.random.fork_rng(devices):
+            torch.set_num_threads(threads or before[0])
+            if devices:
+                os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+                torch.use_deterministic_algorithms(True, warn_only=True)
+                torch.backends.cudnn.benchmark = False
+            yield
+    finally:
+        torch.set_num_threads(before[0])
+        torch.use_deterministic_algorithms(before[1], warn_only=before[2])
+        torch.backends.cudnn.benchmark = before[3]
+
+
+def finite(value: float) -> float | None:
+    """A number for JSON: None in place of NaN and Inf."""
+    return float(value) if np.isfinite(value) else None
+
+
+def _optimizer(config: TrainConfig, model: nn.Module) -> torch.optim.Optimizer:
+    """Head weight, head bias and the rest decay differently; every parameter is in exactly one group."""
+    head = model.head
+    assert isinstance(head, nn.Linear)  # build_model saw to it
+    own = {id(parameter) for parameter in head.parameters()}
+    head_decay = config.ridges(n=1)[0]
+    groups: list[dict[str, Any]] = [
+        {"params": [p for p in model.parameters() if id(p) not in own], "weight_decay": config.weight_decay},
+        {"params": [head.weight], "weight_decay": head_decay}]
+    if head.bias is not None:
+        groups.append({"params": [head.bias], "weight_decay": 0.0})
+    if config.optimizer == "sgd":
+        return torch.optim.SGD(groups, lr=config.learning_rate, momentum=config.momentum)
+    kind = torch.optim.Adam if config.optimizer == "adam" else torch.optim.AdamW
+    return kind(groups, lr=config.learning_rate, betas=(config.momentum, 0.999))
+
+
+def _chunks(inputs: Tensor, labels: Tensor) -> list[tuple[Tensor, Tensor]]:
+    return list(zip(inputs.split(_EVALUATED_AT_ONCE), labels.split(_EVALUATED_AT_ONCE), strict=True))
+
+
+def _epoch_seed(seed: int, epoch: int) -> int:
+    return int(np.random.SeedSequence([seed, epoch]).generate_state(1, np.uint64)[0] >> np.uint64(1))
+
+
+def _mean(values: Float[np.ndarray, " c"]) -> float | None:
+    return finite(values.mean()) if values.size else None
+
+
+def check_loss(loss: float, epoch: int, config: TrainConfig) -> None:
+    """Raise InvalidInput when training has diverged."""
+    if not np.isfinite(loss):
+        raise InvalidInput(f"the loss must stay finite, got {loss} in epoch {epoch}: try a learning_rate below "
+                           f"{config.learning_rate:g} (what was written before stays)")

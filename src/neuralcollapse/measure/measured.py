@@ -1,0 +1,120 @@
+"""What the metrics see: the finished statistics of one measurement, in float64 NumPy, and their registry."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+from jaxtyping import Bool, Float, Int
+import numpy as np
+
+from neuralcollapse.checks import InvalidInput, shown
+from neuralcollapse.predict import Geometry
+from neuralcollapse.registry import Registry
+
+METRICS: Registry[Any] = Registry("metric")
+"""Every metric: a function of `Measured` that returns a number, None, or a dictionary of them."""
+
+CENTERS = ("classes", "samples", "none")
+
+
+@dataclass(frozen=True, eq=False)
+class SampleStatistics:
+    """What needs every sample and the head: decisions and margins (see `decisions.py`).
+
+    Attributes
+    ----------
+    correct : (k,) int array
+        Samples of each class that the head decides correctly.
+    margin_min, margin_sum : (k,) arrays
+        Smallest and summed margin z_y − max_{c≠y} z_c of each class's samples; +inf and 0 where absent.
+    disagreements : int or None
+        Samples on which the nearest class mean and the head disagree; None when no pass counted them.
+    margins : (n,) array or None
+        Every margin, where they were kept.
+    labels : (n,) int array or None
+        The labels of `margins`.
+    """
+
+    correct: Int[np.ndarray, " k"]
+    margin_min: Float[np.ndarray, " k"]
+    margin_sum: Float[np.ndarray, " k"]
+    disagreements: int | None = None
+    margins: Float[np.ndarray, " n"] | None = None
+    labels: Int[np.ndarray, " n"] | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Measured:
+    """The statistics of a network's features and head.
+
+    Attributes
+    ----------
+    seen : (k,) int array
+        Samples per class; 0 for a class without any.
+    means : (k, d) array
+        Class means.
+    squares : (k,) array
+        Σ_{i in c} ‖h_i − μ_c‖².
+    scatter : (d, d) array or None
+        Within-class scatter, summed over samples.
+    weight, bias : (k, d), (k,) arrays or None
+        The head: `Linear.weight` and `Linear.bias`.
+    center : str
+        What the class means are centred on: "classes" (the mean of the class means), "samples" (the mean of all
+        samples) or "none".
+    targets : dict of str to Geometry
+        Predictions to hold it against; the first is the main one.
+    minority : (k,) bool array
+    samples : SampleStatistics or None
+    """
+
+    seen: Int[np.ndarray, " k"]
+    means: Float[np.ndarray, "k d"]
+    squares: Float[np.ndarray, " k"]
+    scatter: Float[np.ndarray, "d d"] | None
+    weight: Float[np.ndarray, "k d"] | None
+    bias: Float[np.ndarray, " k"] | None
+    center: str
+    targets: Mapping[str, Geometry]
+    minority: Bool[np.ndarray, " k"]
+    names: tuple[str, ...]
+    samples: SampleStatistics | None = field(default=None)
+
+    def __post_init__(self) -> None:
+        if self.center not in CENTERS:
+            raise InvalidInput(f"center must be one of {', '.join(CENTERS)}, got {shown(self.center)!r}")
+
+    @property
+    def k(self) -> int:
+        """Number of classes."""
+        return int(self.seen.size)
+
+    @property
+    def complete(self) -> bool:
+        """Whether every class has a sample."""
+        return bool((self.seen > 0).all())
+
+    @cached_property
+    def centred_means(self) -> Float[np.ndarray, "k d"] | None:
+        """M about μ_G, row by class; None when a class has no sample."""
+        if not self.complete:
+            return None
+        if self.center == "none":
+            return self.means
+        # Two steps: the first removes a large common offset, so that the second is accurate.
+        offset = self.means - self.means.mean(0)
+        share = self.seen / self.seen.sum() if self.center == "samples" else np.full(self.k, 1 / self.k)
+        return offset - share @ offset
+
+
+def number(value: float) -> float | None:
+    """`value` as a finite float, or None."""
+    return float(value) if np.isfinite(value) else None
+
+
+def numbers(values: Float[np.ndarray, " k"]) -> list[float | None]:
+    """Finite floats, None in place of NaN and infinities."""
+    return [number(value) for value in values]

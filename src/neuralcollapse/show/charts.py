@@ -1,0 +1,206 @@
+"""Three kinds of picture as plain data: curves over epochs, heatmaps with one scale, values per class.
+
+A picture is prepared once (`figures.py`) and drawn by plotly (report, explorer) or matplotlib (papers, README)
+from the same numbers: `chart.plotly()`, `chart.matplotlib()`. Neither library is imported before that.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from jaxtyping import Float
+import numpy as np
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure, SubFigure
+
+
+@dataclass(frozen=True)
+class Curve:
+    """One line of a panel; NaN where nothing was measured."""
+
+    name: str
+    y: Float[np.ndarray, " e"]
+    colour: str
+    marker: str = "circle"
+    dashed: bool = False
+
+
+@dataclass(frozen=True)
+class Level:
+    """A horizontal line: what is predicted."""
+
+    name: str
+    y: float
+    colour: str
+
+
+@dataclass(frozen=True)
+class Panel:
+    """Axes with curves."""
+
+    title: str
+    y_label: str
+    curves: tuple[Curve, ...]
+    levels: tuple[Level, ...] = ()
+    log_y: bool = False
+    percent: bool = False
+
+    def values(self) -> Float[np.ndarray, " v"]:
+        """Every finite value drawn."""
+        every = np.concatenate([*(curve.y for curve in self.curves), [level.y for level in self.levels]])
+        return every[np.isfinite(every)]
+
+
+@dataclass(frozen=True)
+class ClassPanel:
+    """Axes with one bar per class, and marks over it."""
+
+    title: str
+    y_label: str
+    bars: tuple[Curve, ...]
+    marks: tuple[Curve, ...] = ()
+    percent: bool = False
+
+
+@dataclass(frozen=True)
+class Heatmap:
+    """One k × k matrix."""
+
+    title: str
+    values: Float[np.ndarray, "k k"]
+
+
+@dataclass(frozen=True)
+class Chart:
+    """What all pictures have: a title, a caption, and a description for who cannot see it."""
+
+    title: str
+    caption: str
+    description: str
+    panels: tuple[Any, ...]
+    columns: int
+
+    def panel(self, i: int) -> Chart:
+        """The i-th panel as a picture of its own."""
+        return replace(self, panels=(self.panels[i],), columns=1)
+
+    def plotly(self) -> Any:
+        """The picture as a plotly Figure."""
+        from neuralcollapse.show import draw_plotly
+        return draw_plotly.draw(self)
+
+    def matplotlib(self, into: Figure | SubFigure | None = None) -> Any:
+        """The picture as a matplotlib Figure, or drawn into the (sub)figure given."""
+        from neuralcollapse.show import draw_matplotlib
+        return draw_matplotlib.draw(self, into)
+
+
+@dataclass(frozen=True)
+class Lines(Chart):
+    """Panels of curves over epochs."""
+
+    x: Float[np.ndarray, " e"]
+    log_x: bool
+    y_limits: tuple[float, float] | None = None
+
+    @property
+    def positions(self) -> Float[np.ndarray, " e"]:
+        """Where the epochs stand: on a logarithmic axis epoch 0 stands one half before epoch 1."""
+        return np.maximum(self.x, 0.5) if self.log_x else self.x
+
+    def ticks(self) -> tuple[list[float], list[str]]:
+        """Tick positions and labels of a logarithmic epoch axis."""
+        top = float(self.x.max(initial=1))
+        decades = [float(10**p) for p in range(8) if 10**p <= top]
+        steps = decades if len(decades) > 2 else sorted(
+            {d * f for d in decades for f in (1, 2, 5) if d * f <= top})
+        zero = ([0.5], ["0"]) if self.x.min(initial=1) < 1 else ([], [])
+        return zero[0] + steps, zero[1] + [f"{step:g}" for step in steps]
+
+
+@dataclass(frozen=True)
+class Heatmaps(Chart):
+    """Matrices over the same classes on one colour scale centred at 0."""
+
+    names: tuple[str, ...]
+    limit: float
+
+
+@dataclass(frozen=True)
+class Bars(Chart):
+    """Values per class."""
+
+    names: tuple[str, ...]
+
+
+def colour_limit(panels: Sequence[Heatmap]) -> float:
+    """The largest absolute entry of all panels."""
+    largest = [np.abs(panel.values[np.isfinite(panel.values)]).max(initial=0.0) for panel in panels]
+    return float(max(largest)) or 1.0
+
+
+def widely_spread(values: Float[np.ndarray, " v"], factor: float = 8.0) -> bool:
+    """Whether positive values span so much that a linear axis would hide the small ones."""
+    finite = values[np.isfinite(values)]
+    return bool(finite.size and finite.min() > 0 and finite.max() > factor * finite.min())
+
+
+def shared_limits(panels: Sequence[Panel]) -> tuple[float, float] | None:
+    """One y range for several panels, with a margin; None when there is nothing to draw."""
+    values = np.concatenate([panel.values() for panel in panels])
+    if not values.size:
+        return None
+    if panels[0].log_y:
+        return float(values.min() / 1.25), float(values.max() * 1.25)
+    return 0.0, float(values.max() * 1.06) or 1.0
+
+
+def log_ticks(low: float, high: float) -> tuple[list[float], list[str]]:
+    """Ticks of a logarithmic axis as a person would write them: 1-2-5 over a short range, else whole decades.
+
+    Examples
+    --------
+    >>> log_ticks(0.04, 0.7)[1], log_ticks(1e-6, 2)[1]
+    (['0.05', '0.1', '0.2', '0.5'], ['10⁻⁶', '10⁻⁴', '0.01', '1'])
+    """
+    first, last = int(np.floor(np.log10(low))), int(np.ceil(np.log10(high)))
+    decades = np.log10(high / low)
+    steps = (1, 2, 5) if decades < 1.6 else (1, 3) if decades < 2.4 else (1,)
+    stride = int(np.ceil(decades / 5)) if steps == (1,) else 1
+    values = [step * 10.0**power for power in range(first, last + 1, stride) for step in steps]
+    shown = [value for value in values if low * 0.999 <= value <= high * 1.001]
+    return shown, [_tick_label(value) for value in shown]
+
+
+def _tick_label(value: float) -> str:
+    if 1e-3 <= value < 1e5:
+        return f"{value:g}"
+    mantissa, power = f"{value:.0e}".split("e")
+    raised = str(int(power)).translate(str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹"))
+    return f"10{raised}" if mantissa == "1" else f"{mantissa}·10{raised}"
+
+
+def log_spaced(epochs: Float[np.ndarray, " e"]) -> bool:
+    """Whether measured epochs are dense at the start and sparse later, as with the default schedule."""
+    return bool(epochs.size >= 4 and epochs[-1] >= 16 and np.median(epochs) < 0.4 * epochs[-1])
+
+
+def panel_parts(panel: Any) -> tuple[Any, ...]:
+    """What is drawn in a panel and can be named: curves, bars, marks and levels."""
+    if isinstance(panel, Heatmap):
+        return ()
+    return (*panel.bars, *panel.marks) if isinstance(panel, ClassPanel) else (*panel.curves, *panel.levels)
+
+
+def legend_entries(chart: Chart) -> list[Curve | Level]:
+    """What a legend names, once each; a curve that is alone in its panel is named by the panel's title."""
+    entries: dict[str, Curve | Level] = {}
+    for panel in chart.panels:
+        parts = panel_parts(panel)
+        if sum(isinstance(part, Curve) for part in parts) > 1:
+            for part in parts:
+                entries.setdefault(part.name, part)
+    return list(entries.values())

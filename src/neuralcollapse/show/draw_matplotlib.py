@@ -1,0 +1,159 @@
+"""The pictures in matplotlib, for papers and the README. No pyplot: no global state, no window, nothing to close."""
+
+from __future__ import annotations
+
+from functools import singledispatch
+from typing import Any
+
+from matplotlib.axes import Axes
+from matplotlib.colors import LinearSegmentedColormap
+from matplotlib.figure import Figure, SubFigure
+from matplotlib.ticker import FuncFormatter, MaxNLocator, NullLocator
+import numpy as np
+
+from neuralcollapse.show.charts import (
+    Bars,
+    Chart,
+    ClassPanel,
+    Heatmaps,
+    Lines,
+    Panel,
+    legend_entries,
+    log_ticks,
+)
+from neuralcollapse.show.palette import COLOURS, MARKERS, diverging_scale
+from neuralcollapse.show.wording import with_subscripts
+
+_MOST_LABELS = 24
+
+
+@singledispatch
+def draw(chart: Chart, into: Figure | SubFigure | None = None) -> Figure | SubFigure:
+    """The figure of a chart."""
+    raise TypeError(f"no matplotlib drawer for {type(chart).__name__}")
+
+
+@draw.register
+def _(chart: Lines, into: Figure | SubFigure | None = None) -> Figure | SubFigure:
+    figure, cells = _cells(chart, into, (3.4, 2.8))
+    for axes, panel in zip(cells, chart.panels, strict=True):
+        _draw_curves(axes, chart, panel)
+        axes.set_title(panel.title, fontsize=10)
+        axes.set_xlabel("epoch")
+        axes.set_ylabel(_math(panel.y_label))
+        _despine(axes)
+    _legend(chart, figure, cells)
+    return figure
+
+
+@draw.register
+def _(chart: Heatmaps, into: Figure | SubFigure | None = None) -> Figure | SubFigure:
+    figure, cells = _cells(chart, into, (3.2, 3.0))
+    colours = LinearSegmentedColormap.from_list("signed root", diverging_scale())
+    image = None
+    for place, (axes, panel) in enumerate(zip(cells, chart.panels, strict=True)):
+        image = axes.imshow(panel.values, cmap=colours, vmin=-chart.limit, vmax=chart.limit, interpolation="nearest")
+        axes.set_title(panel.title, fontsize=10)
+        _name_classes(axes, chart.names, turned=max(map(len, chart.names)) > 3)
+        axes.set_yticks(axes.get_xticks(), [label.get_text() for label in axes.get_xticklabels()], fontsize=7)
+        axes.tick_params(labelleft=place % chart.columns == 0)
+    if image is not None:
+        figure.colorbar(image, ax=cells, shrink=0.8, pad=0.02)
+    return figure
+
+
+@draw.register
+def _(chart: Bars, into: Figure | SubFigure | None = None) -> Figure | SubFigure:
+    figure, cells = _cells(chart, into, (4.4, 2.9))
+    for axes, panel in zip(cells, chart.panels, strict=True):
+        _draw_classes(axes, panel, len(chart.names))
+        axes.set_title(panel.title, fontsize=10)
+        axes.set_ylabel(panel.y_label)
+        _name_classes(axes, chart.names, turned=max(map(len, chart.names)) > 3)
+        _despine(axes)
+    _legend(chart, figure, cells)
+    return figure
+
+
+def _draw_curves(axes: Axes, chart: Lines, panel: Panel) -> None:
+    for curve in panel.curves:
+        axes.plot(chart.positions, curve.y, color=COLOURS[curve.colour][0], label=curve.name, markersize=3.5,
+                  marker=MARKERS[curve.marker][1] if chart.x.size <= 60 else None,
+                  linestyle="--" if curve.dashed else "-", linewidth=1.6)
+    for level in panel.levels:
+        axes.axhline(level.y, color=COLOURS[level.colour][0], linestyle=":", linewidth=1.3, label=level.name)
+    if chart.log_x:
+        axes.set_xscale("log")
+        axes.set_xticks(*chart.ticks())
+        axes.xaxis.set_minor_locator(NullLocator())
+    else:
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=6))
+    if panel.log_y:
+        low, high = chart.y_limits or (float(panel.values().min()) / 1.25, float(panel.values().max()) * 1.25)
+        axes.set_yscale("log")
+        axes.set_yticks(*log_ticks(low, high))
+        axes.yaxis.set_minor_locator(NullLocator())
+        axes.set_ylim(low, high)
+    else:
+        axes.set_ylim(bottom=0)
+    if chart.y_limits is not None:
+        axes.set_ylim(*chart.y_limits)
+    if panel.percent:
+        axes.yaxis.set_major_formatter(FuncFormatter(lambda share, _: f"{100 * share:g}%"))
+
+
+def _draw_classes(axes: Axes, panel: ClassPanel, places: int) -> None:
+    x = np.arange(places)
+    for bar in panel.bars:
+        axes.bar(x, bar.y, width=0.75, color=COLOURS[bar.colour][0], label=bar.name, alpha=0.85)
+    for mark in panel.marks:
+        axes.plot(x, mark.y, linestyle="none", marker=MARKERS[mark.marker][1], color=COLOURS[mark.colour][0],
+                  markersize=5 if places <= 60 else 2.5, markeredgecolor="white", markeredgewidth=0.7, label=mark.name)
+    if panel.percent:
+        axes.set_ylim(0, 1.03)
+        axes.yaxis.set_major_formatter(FuncFormatter(lambda share, _: f"{100 * share:g}%"))
+
+
+# -- layout -----------------------------------------------------------------------------------------
+
+
+def _cells(chart: Chart, into: Figure | SubFigure | None,
+           size: tuple[float, float]) -> tuple[Figure | SubFigure, list[Axes]]:
+    rows = -(-len(chart.panels) // chart.columns)
+    figure = into if into is not None else Figure(
+        figsize=(size[0] * chart.columns, size[1] * rows + 0.3), layout="constrained")
+    cells = figure.subplots(rows, chart.columns, squeeze=False).ravel().tolist()
+    for unused in cells[len(chart.panels):]:
+        unused.remove()
+    return figure, cells[:len(chart.panels)]
+
+
+def _name_classes(axes: Axes, names: tuple[str, ...], turned: bool) -> None:
+    step = -(-len(names) // _MOST_LABELS)
+    places = np.arange(0, len(names), step)
+    # A dollar sign would start mathematics.
+    axes.set_xticks(places, [names[i].replace("$", r"\$") for i in places], fontsize=7)
+    if turned:
+        for label in axes.get_xticklabels():
+            label.set(rotation=60, horizontalalignment="right", rotation_mode="anchor")
+
+
+def _despine(axes: Axes) -> None:
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.grid(alpha=0.25, linewidth=0.6)
+    axes.set_axisbelow(True)
+
+
+def _legend(chart: Chart, figure: Any, cells: list[Axes]) -> None:
+    named = [entry.name for entry in legend_entries(chart)]
+    entries: dict[str, Any] = {}
+    for axes in cells:
+        for handle, label in zip(*axes.get_legend_handles_labels(), strict=True):
+            entries.setdefault(label, handle)
+    if len(named) > 1:
+        figure.legend([entries[name] for name in named], [_math(name) for name in named], loc="outside lower center",
+                      ncols=min(len(named), 4), frameon=False, fontsize=8)
+
+
+def _math(text: str) -> str:
+    return with_subscripts(text, r"$\1_\2$")

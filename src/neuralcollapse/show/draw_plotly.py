@@ -1,0 +1,188 @@
+"""The pictures in plotly: interactive, on a transparent background, so that a page can set its own colours.
+
+Class names reach plotly escaped, because it reads `<b>` and `<a href>` in labels as markup.
+"""
+
+from __future__ import annotations
+
+from functools import singledispatch
+from html import escape
+from typing import Any
+
+from jaxtyping import Float
+import numpy as np
+import plotly.graph_objects as go
+from plotly.subplots import make_subplots
+
+from neuralcollapse.show.charts import (
+    Bars,
+    Chart,
+    ClassPanel,
+    Curve,
+    Heatmaps,
+    Lines,
+    Panel,
+    legend_entries,
+    log_ticks,
+    panel_parts,
+)
+from neuralcollapse.show.palette import COLOURS, MARKERS, diverging_scale
+from neuralcollapse.show.wording import with_subscripts
+
+FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, sans-serif"
+_GRID = "rgba(128,128,128,0.25)"
+_AXIS = {"gridcolor": _GRID, "zerolinecolor": _GRID, "linecolor": "rgba(128,128,128,0.6)", "automargin": True}
+
+
+@singledispatch
+def draw(chart: Chart) -> go.Figure:
+    """The figure of a chart; one panel alone is drawn without title and legend, which the page then gives."""
+    raise TypeError(f"no plotly drawer for {type(chart).__name__}")
+
+
+@draw.register
+def _(chart: Lines) -> go.Figure:
+    figure = _grid(chart, height=300)
+    unnamed = _to_name(chart)
+    ticks = chart.ticks()
+    for place, panel in enumerate(chart.panels):
+        row, column = _cell(chart, place)
+        for curve in panel.curves:
+            figure.add_trace(_line(chart, panel, curve, curve.name in unnamed), row, column)
+        for level in panel.levels:
+            figure.add_trace(_level(chart, level, level.name in unnamed), row, column)
+        unnamed -= {part.name for part in panel_parts(panel)}
+        x = {"type": "log", "tickvals": ticks[0], "ticktext": ticks[1]} if chart.log_x else {"rangemode": "tozero"}
+        figure.update_xaxes(title_text="epoch", **x, row=row, col=column)
+        y_label = with_subscripts(panel.y_label, r"\1<sub>\2</sub>")
+        figure.update_yaxes(title_text=y_label, **_y_scale(chart, panel), row=row, col=column)
+    return figure
+
+
+@draw.register
+def _(chart: Heatmaps) -> go.Figure:
+    figure = _grid(chart, height=420)
+    long = max(map(len, chart.names)) > 3 or len(chart.names) > 20
+    names = [escape(name, quote=False) for name in chart.names]
+    for place, panel in enumerate(chart.panels):
+        row, column = _cell(chart, place)
+        figure.add_trace(go.Heatmap(
+            z=panel.values.astype(np.float32), x=names, y=names, coloraxis="coloraxis",
+            hovertemplate="%{y} · %{x}: %{z:.4f}<extra></extra>"), row, column)
+        axis = {"type": "category", "showgrid": False, "constrain": "domain", "tickvals": _some(names, 20)}
+        figure.update_xaxes(**axis, tickangle=-60 if long else 0, row=row, col=column)
+        figure.update_yaxes(**axis, autorange="reversed", scaleanchor=f"x{place + 1 if place else ''}",
+                            row=row, col=column)
+    figure.update_layout(coloraxis={
+        "cmin": -chart.limit, "cmax": chart.limit, "showscale": len(chart.panels) > 1,
+        "colorscale": [list(stop) for stop in diverging_scale()], "colorbar": {"thickness": 12, "outlinewidth": 0}})
+    return figure
+
+
+@draw.register
+def _(chart: Bars) -> go.Figure:
+    figure = _grid(chart, height=320)
+    names = [escape(name, quote=False) for name in chart.names]
+    labelled = _some(names, 16 if len(names) > 32 else 32)
+    unnamed = _to_name(chart)
+    for place, panel in enumerate(chart.panels):
+        row, column = _cell(chart, place)
+        for trace in _class_traces(panel, names):
+            trace.showlegend = trace.legendgroup in unnamed
+            figure.add_trace(trace, row, column)
+        unnamed -= {part.name for part in panel_parts(panel)}
+        figure.update_xaxes(type="category", showgrid=False, tickvals=labelled, row=row, col=column)
+        figure.update_yaxes(title_text=panel.y_label, row=row, col=column,
+                            **({"tickformat": ".0%", "range": [0, 1.03]} if panel.percent else {"rangemode": "tozero"}))
+    figure.update_layout(barmode="overlay", bargap=0.25 if len(names) <= 60 else 0.05)
+    return figure
+
+
+# -- traces -----------------------------------------------------------------------------------------
+
+
+def _line(chart: Lines, panel: Panel, curve: Curve, first: bool) -> go.Scatter:
+    colour = COLOURS[curve.colour][0]
+    value = "%{y:.1%}" if panel.percent else "%{y:.4g}"
+    return go.Scatter(
+        x=_plain(chart.positions), y=_plain(curve.y), customdata=_plain(chart.x), name=escape(curve.name, quote=False),
+        mode="lines+markers" if chart.x.size <= 60 else "lines", legendgroup=curve.name,
+        showlegend=first,
+        line={"color": colour, "width": 2, "dash": "dash" if curve.dashed else "solid"},
+        marker={"color": colour, "size": 6, "symbol": MARKERS[curve.marker][0]},
+        hovertemplate=f"epoch %{{customdata}}: {value}")
+
+
+def _level(chart: Lines, level: Any, first: bool) -> go.Scatter:
+    ends = chart.positions[[0, -1]] if chart.x.size else np.array([0.0, 1.0])
+    return go.Scatter(
+        x=_plain(ends), y=_plain(np.array([level.y, level.y])), name=escape(level.name, quote=False), mode="lines",
+        legendgroup=level.name, showlegend=first, hovertemplate="predicted %{y:.4g}",
+        line={"color": COLOURS[level.colour][0], "width": 1.5, "dash": "dot"})
+
+
+def _class_traces(panel: ClassPanel, names: list[str]) -> list[Any]:
+    value = "%{y:.1%}" if panel.percent else "%{y:.4f}"
+    few = len(names) <= 60
+
+    def shared(part: Curve) -> dict[str, Any]:
+        return {"x": names, "y": _plain(part.y), "name": escape(part.name, quote=False), "legendgroup": part.name,
+                "hovertemplate": f"%{{x}}: {value}"}
+
+    bars = [go.Bar(**shared(bar), marker={"color": COLOURS[bar.colour][0], "line": {"width": 0}})
+            for bar in panel.bars]
+    marks = [go.Scatter(**shared(mark), mode="markers", marker={
+        "color": COLOURS[mark.colour][0], "symbol": MARKERS[mark.marker][0], "size": 9 if few else 5,
+        "line": {"width": 1.5 if few else 0.5, "color": "#ffffff"}}) for mark in panel.marks]
+    return [*bars, *marks]
+
+
+def _to_name(chart: Chart) -> set[str]:
+    return {entry.name for entry in legend_entries(chart)} if len(chart.panels) > 1 else set()
+
+
+# -- layout -----------------------------------------------------------------------------------------
+
+
+def _grid(chart: Chart, height: int) -> go.Figure:
+    rows = -(-len(chart.panels) // chart.columns)
+    alone = len(chart.panels) == 1
+    figure = make_subplots(rows, chart.columns, subplot_titles=None if alone else [p.title for p in chart.panels],
+                           horizontal_spacing=0.32 / max(chart.columns, 2) if rows * chart.columns > 1 else 0,
+                           vertical_spacing=0.3 / max(rows, 2) if rows > 1 else 0)
+    figure.update_layout(
+        template="none", paper_bgcolor="rgba(0,0,0,0)", plot_bgcolor="rgba(0,0,0,0)", height=height * rows,
+        font={"family": FONT, "size": 12, "color": COLOURS["ink"][0]}, hoverlabel={"font": {"family": FONT}},
+        margin={"l": 8, "r": 8, "t": 8 if alone else 40, "b": 8}, showlegend=not alone,
+        legend={"orientation": "h", "y": -0.18 / rows, "yanchor": "top"})
+    figure.update_xaxes(**_AXIS, title_standoff=6)
+    figure.update_yaxes(**_AXIS, title_standoff=6)
+    return figure
+
+
+def _cell(chart: Chart, place: int) -> tuple[int, int]:
+    return place // chart.columns + 1, place % chart.columns + 1
+
+
+def _y_scale(chart: Lines, panel: Panel) -> dict[str, Any]:
+    if panel.percent:
+        top = float(panel.values().max(initial=0.0))
+        return {"tickformat": ".0%" if top > 0.05 else ".1~%", "rangemode": "tozero"}
+    limits = chart.y_limits
+    if panel.log_y:
+        values = panel.values()
+        low, high = limits or (float(values.min()) / 1.25, float(values.max()) * 1.25)
+        ticks, labels = log_ticks(low, high)
+        return {"type": "log", "tickvals": ticks, "ticktext": labels,
+                "range": [float(np.log10(low)), float(np.log10(high))]}
+    return {"rangemode": "tozero"} if limits is None else {"range": list(limits)}
+
+
+def _some(names: list[str], most: int) -> list[str]:
+    """Evenly spaced names, so that labels do not run into each other."""
+    return names[::-(-len(names) // most)]
+
+
+def _plain(values: Float[np.ndarray, " v"]) -> list[float | None]:
+    """Numbers as short text: five digits are more than a screen shows and keep the page small."""
+    return [float(f"{value:.5g}") if np.isfinite(value) else None for value in values.tolist()]

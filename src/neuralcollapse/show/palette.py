@@ -1,0 +1,76 @@
+"""Colours and names as every picture uses them.
+
+The Okabe–Ito palette (safe for colour-blind readers). A colour means one thing throughout: ink is measured,
+blue is SELI, vermillion is the simplex ETF; green goes with majority classes or classifiers, purple with
+minority classes or embeddings. Markers and dashes repeat what colour says.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+# role: (on white, on a dark page)
+COLOURS = {
+    "ink": ("#3b4248", "#c9d1d6"),
+    "bar": ("#98a3ab", "#6d7a83"),
+    "blue": ("#0072B2", "#56B4E9"),
+    "vermillion": ("#D55E00", "#F0883E"),
+    "green": ("#007F5F", "#2BC49A"),
+    "purple": ("#A4508B", "#D98CBF"),
+    "orange": ("#B57700", "#E6B23C"),
+}
+MARKERS = {  # name here: (plotly, matplotlib)
+    "circle": ("circle", "o"), "square": ("square", "s"), "diamond": ("diamond", "D"),
+    "triangle": ("triangle-up", "^"), "cross": ("x", "X"),
+}
+TARGET_NAMES = {"seli": "SELI", "ce": "SELI", "etf": "simplex ETF"}
+TARGET_COLOURS = {"seli": "blue", "ce": "blue", "etf": "vermillion"}
+
+# Blue for negative, vermillion for positive, the page itself for zero.
+_NEGATIVE = ("#003f66", "#0072B2", "#6fb1d9")
+_POSITIVE = ("#f2a46f", "#D55E00", "#7a2f00")
+_NEGATIVE_DARK = ("#bfe3ff", "#56B4E9", "#1f5a85")
+_POSITIVE_DARK = ("#96450f", "#F0883E", "#ffe0c7")
+
+
+def diverging_scale(dark: bool = False, steps: int = 16) -> list[tuple[float, str]]:
+    """Colour stops on [0, 1] with zero at 1/2, in which colour follows the signed square root of the value.
+
+    The off-diagonal entries of a Gram matrix are about k times smaller than its diagonal: on a linear scale they
+    would all look like zero. The colour bar still shows true values.
+    """
+    middle = "#15191c" if dark else "#ffffff"
+    negative, positive = (_NEGATIVE_DARK, _POSITIVE_DARK) if dark else (_NEGATIVE, _POSITIVE)
+    anchors = np.array([_rgb(colour) for colour in (*negative, middle, *positive)])
+    strength = np.linspace(-1, 1, 2 * steps + 1)
+    positions = (np.sign(strength) * strength**2 + 1) / 2
+    places = np.linspace(-1, 1, len(anchors))
+    channels = np.stack([np.interp(strength, places, anchors[:, channel]) for channel in range(3)], axis=1)
+    return [(round(float(at), 5), "#" + "".join(f"{round(part):02x}" for part in rgb))
+            for at, rgb in zip(positions, channels, strict=True)]
+
+
+def target_name(target: str) -> str:
+    """How a predicted geometry is called in pictures and tables."""
+    return TARGET_NAMES.get(target, target)
+
+
+def in_a_sentence(target: str) -> str:
+    """How a predicted geometry is called in a sentence."""
+    return f"the {target_name(target)}" if target == "etf" else target_name(target)
+
+
+def short_names(names: Sequence[str], width: int = 18) -> list[str]:
+    """Names that fit beside an axis: one line, shortened in the middle, and no two alike."""
+    short = []
+    for name in names:
+        line = " ".join(str(name).split()) or "(no name)"
+        short.append(line if len(line) <= width else f"{line[:width - 7]}…{line[-6:]}")
+    twice = {name for name in short if short.count(name) > 1} if len(set(short)) < len(short) else set()
+    return [f"{name} ({c})" if name in twice else name for c, name in enumerate(short)]
+
+
+def _rgb(colour: str) -> tuple[int, ...]:
+    return tuple(int(colour[start:start + 2], 16) for start in (1, 3, 5))

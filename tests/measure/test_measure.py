@@ -1,0 +1,214 @@
+"""Every metric against the slow two-pass float64 reference, on easy data and on the two hard cases."""
+
+from itertools import pairwise
+
+from hypothesis import given
+from hypothesis import strategies as st
+import numpy as np
+import pytest
+import torch
+
+from neuralcollapse.checks import InvalidInput
+from neuralcollapse.measure import ClassMoments, CollapseMetric, Snapshot, measure
+from references import two_pass
+
+CASES = {  # spread within classes, common offset of all features; theory.md §6
+    "easy": (0.5, 0.0), "means 1000 times the spread": (1e-3, 1.0), "deep collapse": (1e-6, 0.0),
+    "far from the origin": (0.1, 100.0)}
+
+
+def sample(case, seed=0, k=5, d=12, n=400, dtype=np.float32):
+    spread, offset = CASES[case]
+    rng = np.random.default_rng(seed)
+    labels = rng.permutation(np.concatenate([np.arange(k).repeat(2), rng.choice(k, n - 2 * k, p=np.arange(1, k + 1) /
+                                                                               np.arange(1, k + 1).sum())]))
+    means = rng.standard_normal((k, d)) + offset
+    features = (means[labels] + spread * rng.standard_normal((n, d))).astype(dtype)
+    return features, labels, rng.standard_normal((k, d)).astype(dtype), rng.standard_normal(k).astype(dtype)
+
+
+def compare(values, reference, rtol):
+    for name, expected in reference.items():
+        if isinstance(expected, dict):
+            compare(values[name], expected, rtol)
+        else:
+            # atol: NC4 and accuracy may be exactly 0
+            np.testing.assert_allclose(values[name], expected, rtol=rtol, atol=1e-12, err_msg=name)
+
+
+@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize("center", ["classes", "samples", "none"])
+@pytest.mark.parametrize("with_bias", [False, True])
+def test_measure_equals_the_two_pass_reference(case, center, with_bias):
+    features, labels, weight, bias = sample(case)
+    bias = bias if with_bias else None
+    values = measure(features, labels, weight, bias, center=center).to_dict()
+    # float32 features: the scatter is summed in float32 about each class's own centre (theory.md §6: 1e-8 – 1e-6).
+    compare(values, two_pass(features, labels, weight, bias, center), 1e-6)
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_float64_features_agree_to_eleven_digits(case):
+    features, labels, weight, _ = sample(case, dtype=np.float64)
+    compare(measure(features, labels, weight).to_dict(), two_pass(features, labels, weight), 1e-9)
+
+
+@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize("batch", [1, 37, 400])
+def test_the_streaming_metric_agrees_whatever_the_batches(case, batch):
+    features, labels, weight, bias = sample(case)
+    head = torch.nn.Linear(12, 5)
+    with torch.no_grad():
+        head.weight.copy_(torch.from_numpy(weight))
+        head.bias.copy_(torch.from_numpy(bias))
+    metric = CollapseMetric(5, 12, head)
+    for start in range(0, 400, batch):
+        metric.update(torch.from_numpy(features[start:start + batch]), torch.from_numpy(labels[start:start + batch]))
+    values = metric.measurement().to_dict()
+    reference = two_pass(features, labels, weight, bias)
+    del reference["nc4"]  # needs the second pass
+    reference["margins"] = {}
+    compare(values, reference, 1e-6)
+    flat = metric.compute()
+    assert flat["nc/within"].item() == values["nc1"]["pinv"]
+    assert flat["nc/seli/classifiers"].item() == values["distance"]["classifiers"]
+    assert flat["nc/class/3/norm"].item() == values["norms"]["classifiers"][3]
+    assert torch.isnan(flat["nc/nearest_mean_disagreement"])
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_half_precision_features_are_measured_as_the_numbers_they_are(dtype):
+    features, labels, weight, _ = sample("easy")
+    half = torch.from_numpy(features).to(dtype)
+    moments = ClassMoments(5, 12)
+    moments.update(half, torch.from_numpy(labels))
+    exact = two_pass(half.double().numpy(), labels, weight)
+    from neuralcollapse.measure.measurement import finish
+
+    values = finish(moments.moments(), None, None, None, counts=None, names=None, targets=(),
+                    center="classes").to_dict()
+    compare({"nc1": values["nc1"], "cdnv": values["cdnv"]}, {"nc1": exact["nc1"], "cdnv": exact["cdnv"]}, 1e-6)
+
+
+@given(st.integers(0, 10**6), st.integers(1, 399), st.integers(1, 399))
+def test_merging_is_associative_and_order_free(seed, one, two):
+    features, labels, _, _ = sample("deep collapse", seed % 50)
+    cuts = [0, *sorted((one, two)), 400]
+    parts = []
+    for low, high in pairwise(cuts):
+        part = ClassMoments(5, 12)
+        part.update(torch.from_numpy(features[low:high]), torch.from_numpy(labels[low:high]))
+        parts.append(part.moments())
+    a, b, c = parts
+    whole = ClassMoments(5, 12)
+    whole.update(torch.from_numpy(features), torch.from_numpy(labels))
+    for merged in (a.merge(b).merge(c), a.merge(b.merge(c)), c.merge(a).merge(b)):
+        assert torch.equal(merged.counts, whole.moments().counts)
+        torch.testing.assert_close(merged.means, whole.moments().means, rtol=1e-12, atol=1e-12)
+        torch.testing.assert_close(merged.squares, whole.moments().squares, rtol=1e-6, atol=0)
+        torch.testing.assert_close(merged.scatter, whole.moments().scatter, rtol=1e-5, atol=1e-18)
+
+
+def test_a_class_without_a_sample_is_null_and_the_rest_stands():
+    features, labels, weight, _ = sample("easy")
+    present = labels != 2
+    values = measure(features[present], labels[present], weight).to_dict()
+    assert values["nc1"]["pinv"] is None
+    assert values["nc2"]["embeddings"]["angle"] is None
+    assert values["distance"] == {"target": "seli", "classifiers": None, "embeddings": None, "logits": None}
+    assert values["margins"]["per_class"]["min"][2] is None
+    assert values["margins"]["per_class"]["min"][1] is not None
+    assert values["nc2"]["classifiers"]["angle"] == pytest.approx(two_pass(features, labels, weight)["nc2"]
+                                                                  ["classifiers"]["angle"])
+    counted = measure(features[present], labels[present], weight, counts=np.bincount(labels)).to_dict()
+    assert counted["distance"]["classifiers"] is not None
+    assert counted["distance"]["embeddings"] is None
+
+
+def test_degenerate_features_give_nulls_not_numbers():
+    labels = np.array([0, 0, 1, 1, 2])
+    values = measure(np.ones((5, 4)), labels, np.zeros((3, 4))).to_dict()
+    assert values["nc1"] == {"pinv": None, "trace": None, "per_class": [None] * 3}
+    assert values["cdnv"] is None
+    assert values["nc3"] is None
+    assert values["distance"]["classifiers"] is None
+
+
+def bad(**changed):
+    features, labels, weight, bias = sample("easy")
+    arrays = {"features": features, "labels": labels, "weight": weight, "bias": bias} | changed
+    return lambda: measure(**arrays)
+
+
+def with_value(position, value):
+    features = sample("easy")[0]
+    features[position] = value
+    return features
+
+
+BAD = [
+    (bad(features=with_value((17, 3), np.nan)), "features must be finite, got NaN or Inf in batch 1"),
+    (bad(features=with_value((17, 3), np.inf)), "features must be finite, got NaN or Inf in batch 1"),
+    (bad(features=np.ones((7, 12))), "features and labels must have the same length, got 7 and 400"),
+    (bad(features=np.ones(7)), "features must be a matrix with at least one row and column, got shape (7,)"),
+    (bad(labels=np.full(400, 9)), "labels must be in 0 … 4, got 9 at position 0"),
+    (bad(labels=np.full(400, -1)), "labels must be in 0 … k−1, got -1 at position 0"),
+    (bad(weight=np.ones((5, 11))), "weight must have shape (k, 12), one row per class as in torch's Linear, got "
+                                   "(5, 11)"),
+    (bad(weight=np.ones((12, 5))), "weight must have shape (k, 12), one row per class as in torch's Linear, got "
+                                   "(12, 5): give its transpose"),
+    (bad(weight=np.full((5, 12), np.nan)), "weight must be finite, got NaN or Inf"),
+    (bad(bias=np.ones(4)), "bias must be 5 finite numbers, one per class, got shape (4,) ([1.0, 1.0, 1.0, 1.0])"),
+    (bad(center="median"), "center must be one of classes, samples, none, got 'median'"),
+    (bad(targets=("selli",)), "target must name a geometry, got 'selli': unknown loss 'selli': did you mean 'seli'? "
+                              "known: cdt, ce, etf, la, ldt, seli, vs, weighted"),
+    (bad(counts=[1, 2]), "counts must be one per class, expected 5, got 2"),
+    (lambda: CollapseMetric(5, 12).measurement(), "nothing to measure yet: call update(features, labels) first"),
+    (lambda: CollapseMetric(5, 12).update(torch.ones(3, 12), torch.zeros(4, dtype=torch.long)),
+     "features and labels must have the same length, got 3 and 4"),
+    (lambda: CollapseMetric(5, 12).update(torch.ones(3, 11), torch.zeros(3, dtype=torch.long)),
+     "features must have shape (n, 12), got (3, 11)"),
+    (lambda: CollapseMetric(5, 12).update(torch.ones(3, 12), torch.zeros(3)), "labels must be whole numbers, "
+                                                                              "got torch.float32"),
+    (lambda: CollapseMetric(5, 12).update(torch.ones(3, 12), torch.tensor([0, 5, 1])),
+     "labels must be in 0 … 4, got 5 in batch 1"),
+]
+
+
+@pytest.mark.parametrize(("call", "message"), BAD, ids=[message[:50] for _, message in BAD])
+def test_bad_input_gets_its_one_line(call, message):
+    with pytest.raises(InvalidInput) as caught:
+        call()
+    assert str(caught.value) == message
+
+
+def test_a_bad_batch_is_named_and_leaves_what_was_measured_alone():
+    features, labels, _, _ = sample("easy")
+    metric, twin = CollapseMetric(5, 12), CollapseMetric(5, 12)
+    for part in np.array_split(np.arange(400), 4):
+        metric.update(torch.from_numpy(features[part]), torch.from_numpy(labels[part]))
+        twin.update(torch.from_numpy(features[part]), torch.from_numpy(labels[part]))
+    with pytest.raises(InvalidInput, match=r"in batch 5$"):
+        metric.update(torch.full((3, 12), torch.nan), torch.tensor([0, 1, 2]))
+    torch.testing.assert_close(metric.compute(), twin.compute(), rtol=0, atol=0, equal_nan=True)
+
+
+@pytest.mark.parametrize("suffix", [".npz", ".safetensors"])
+def test_snapshots_come_back_as_they_went(suffix, tmp_path):
+    features, labels, weight, bias = sample("easy")
+    path = tmp_path / f"epoch{suffix}"
+    Snapshot(features, labels, weight, bias).save(path)
+    assert Snapshot.load(path).measure().to_dict() == measure(features, labels, weight, bias).to_dict()
+
+
+def test_snapshots_refuse_what_is_not_arrays(tmp_path):
+    pickled, short, empty = (tmp_path / name for name in ("p.npz", "s.npz", "e.safetensors"))
+    np.savez(pickled, features=np.array([{}], dtype=object), allow_pickle=True)
+    short.write_bytes(b"PK\x03\x04half")
+    empty.write_bytes(b"")
+    np.savez(tmp_path / "incomplete.npz", features=np.ones((2, 2)))
+    for path in (pickled, short, empty):
+        with pytest.raises(InvalidInput, match=rf"^'{path.name}' cannot be read as \{path.suffix} arrays"):
+            Snapshot.load(path)
+    with pytest.raises(InvalidInput, match=r"labels, weight missing, got features$"):
+        Snapshot.load(tmp_path / "incomplete.npz")
