@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from difflib import get_close_matches
 from typing import Any
 
+from jaxtyping import Int
 import numpy as np
 
 
@@ -90,3 +91,22 @@ def parse_fields(text: str, fields: Iterable[str]) -> dict[str, float]:
         except ValueError:
             raise InvalidInput(f"{name.strip()} must be a number, got {value!r}") from None
     return parsed
+
+
+def check_labels(labels: Any, classes: int | None = None) -> Int[np.ndarray, " n"]:
+    """`labels` as an int64 vector in 0 … classes−1; InvalidInput names the first one that is not."""
+    array = np.asarray(labels)
+    if array.ndim != 1 or array.size == 0:
+        raise InvalidInput(f"labels must be a vector of at least one class index, got shape {array.shape}")
+    whole = array.dtype.kind in "iub" or (array.dtype.kind == "f" and np.isfinite(array).all()
+                                          and not (array % 1).any())
+    if not whole:
+        raise InvalidInput(f"labels must be whole numbers 0 … k−1, got {array.dtype} ({shown(array[:5])})")
+    index = array.astype(np.int64)
+    high = index.max() if classes is None else classes - 1
+    outside = (index < 0) | (index > high)
+    if outside.any():
+        i = int(np.argmax(outside))
+        bound = f"0 … {high}" if classes is not None else "0 … k−1"
+        raise InvalidInput(f"labels must be in {bound}, got {index[i]} at position {i}")
+    return index

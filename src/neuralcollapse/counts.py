@@ -14,7 +14,7 @@ from typing import Any
 from jaxtyping import Float, Int
 import numpy as np
 
-from neuralcollapse.checks import InvalidInput, require_finite, shown
+from neuralcollapse.checks import InvalidInput, check_labels, require_finite, shown
 from neuralcollapse.groups import Groups, group_equal
 
 
@@ -307,25 +307,6 @@ class ClassCounts:
         start = np.cumsum(available) - available
         position = np.arange(index.size) - start[index[order]]
         return np.sort(order[position < wanted[index[order]]])
-
-
-def check_labels(labels: Any, classes: int | None = None) -> Int[np.ndarray, " n"]:
-    """`labels` as an int64 vector in 0 … classes−1; InvalidInput names the first one that is not."""
-    array = np.asarray(labels)
-    if array.ndim != 1 or array.size == 0:
-        raise InvalidInput(f"labels must be a vector of at least one class index, got shape {array.shape}")
-    whole = array.dtype.kind in "iub" or (array.dtype.kind == "f" and np.isfinite(array).all()
-                                          and not (array % 1).any())
-    if not whole:
-        raise InvalidInput(f"labels must be whole numbers 0 … k−1, got {array.dtype} ({shown(array[:5])})")
-    index = array.astype(np.int64)
-    high = index.max() if classes is None else classes - 1
-    outside = (index < 0) | (index > high)
-    if outside.any():
-        i = int(np.argmax(outside))
-        bound = f"0 … {high}" if classes is not None else "0 … k−1"
-        raise InvalidInput(f"labels must be in {bound}, got {index[i]} at position {i}")
-    return index
 
 
 def plain_number(value: float) -> int | float:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import yaml
 
 from neuralcollapse.counts import ClassCounts
+from neuralcollapse.experiments.run import RunFolder
 from neuralcollapse.predict import predict
 
 
@@ -93,3 +95,30 @@ def record(counts, epoch, w, m, geometries, size) -> dict[str, Any]:
 @pytest.fixture
 def make_run():
     return build_run
+
+
+@pytest.fixture
+def without_numbers():
+    """Replaces every number of every record by None, epochs excepted."""
+    def emptied(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {name: part if name in ("epoch", "target", "center") else emptied(part)
+                    for name, part in value.items()}
+        return [emptied(part) for part in value] if isinstance(value, list) else None
+
+    def empty(run: MadeRun) -> MadeRun:
+        return replace(run, history=[emptied(record) for record in run.history], kept={})
+    return empty
+
+
+@pytest.fixture
+def save_run():
+    """Writes a made run as a run folder."""
+    def save(run: MadeRun, path: Path) -> Path:
+        folder = RunFolder.create(path, yaml.safe_dump(run.config), run.environment, run.data,
+                                  {"train": np.arange(3), "test": np.arange(3)})
+        for record_ in run.history:
+            folder.add_grams(record_["epoch"], run.kept.get(record_["epoch"], {}))
+            folder.append(record_)
+        return path
+    return save

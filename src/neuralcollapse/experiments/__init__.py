@@ -1,4 +1,27 @@
 """EXPERIMENTS: a configuration in, a trained network and the history of its geometry out.
 
 `config` says what to train, `data` and `models` build it, `train` runs it, `run` is the folder it leaves.
+Reading a run folder needs no torch, so names that do are loaded when used.
 """
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+_LATER = {"TrainConfig": "config", "DATASETS": "data", "MODELS": "models", "PRESETS": "presets", "Run": "run",
+          "train": "train", "EpochReport": "train"}
+
+__all__ = ["DATASETS", "MODELS", "PRESETS", "EpochReport", "Run", "TrainConfig", "train"]
+
+if TYPE_CHECKING:
+    from neuralcollapse.experiments.config import TrainConfig
+    from neuralcollapse.experiments.data import DATASETS
+    from neuralcollapse.experiments.models import MODELS
+    from neuralcollapse.experiments.presets import PRESETS
+    from neuralcollapse.experiments.run import Run
+    from neuralcollapse.experiments.train import EpochReport, train
+
+
+def __getattr__(name: str) -> Any:
+    if name in _LATER:
+        return getattr(import_module(f"neuralcollapse.experiments.{_LATER[name]}"), name)
+    raise AttributeError(f"module 'neuralcollapse.experiments' has no attribute '{name}'")

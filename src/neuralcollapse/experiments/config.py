@@ -11,7 +11,7 @@ n times it is the sum-normalised objective of `theory.md` §1 with λ_W = n·hea
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, Literal
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
@@ -67,7 +67,7 @@ class TrainConfig(BaseModel):
         "null: one full batch.")
     optimizer: Literal["sgd", "adam", "adamw"] = Field(
         "sgd", description="adamw decouples the decay, so its stationary points are not the objective's.")
-    learning_rate: float = Field(0.05, gt=0, description="Step size before the schedule.")
+    learning_rate: float = Field(0.01, gt=0, description="Step size before the schedule.")
     momentum: float = Field(0.9, ge=0, lt=1, description="Momentum of sgd; β₁ of adam and adamw.")
     weight_decay: float = Field(
         5e-4, ge=0, description="w in (w/2)‖θ‖² added to the mean loss, for all parameters but the head.")
@@ -100,7 +100,7 @@ class TrainConfig(BaseModel):
             raise InvalidInput(_first_problem(error, type(self))) from None
 
     @classmethod
-    def from_yaml(cls, path: str | Path, **overrides: Any) -> Self:
+    def from_yaml(cls, path: str | Path, **overrides: Any) -> TrainConfig:
         """Read a YAML mapping of settings; `overrides` win over the file.
 
         Parameters
@@ -115,7 +115,7 @@ class TrainConfig(BaseModel):
         """
         return cls(**{**read_mapping(path), **overrides})
 
-    def replace(self, **overrides: Any) -> Self:
+    def replace(self, **overrides: Any) -> TrainConfig:
         """These settings with some of them changed, validated again."""
         return type(self)(**{**self.model_dump(), **overrides})
 
@@ -212,3 +212,56 @@ _WORDS = {"greater than or equal to": "at least", "less than or equal to": "at m
           "a valid integer": "a whole number", "a valid number": "a number",
           "a valid boolean": "true or false", "a valid dictionary": "a mapping",
           "a valid string": "text", "a valid list": "a list"}
+
+
+def resolve_config(file: Path | None, preset: str | None, flags: dict[str, Any], settings: list[str],
+                   resume: Path | None) -> TrainConfig | None:
+    """What a command line asks for: a preset or file, then flags, then `key=value` settings, the later winning.
+
+    None when a run is resumed without any: the folder's own configuration then holds.
+    """
+    if file is not None and preset is not None:
+        raise InvalidInput("give a --config or a --preset, not both")
+    changes = {**flags}
+    base: dict[str, Any] = {}
+    if preset is not None:
+        from neuralcollapse.experiments.presets import PRESETS
+
+        base = PRESETS[preset].function().model_dump()
+    elif file is not None:
+        base = read_mapping(file)
+    elif resume is not None:
+        if not (changes or settings):
+            return None
+        base = read_mapping(resume / "config.yaml")
+    for text in settings:
+        _assign(base, changes, text)
+    return TrainConfig(**{**base, **changes})
+
+
+def run_name(config: TrainConfig | None) -> str:
+    """A folder name that tells runs apart: data set, imbalance, model, seed."""
+    assert config is not None
+    profile = config.imbalance if config.imbalance in ("none", "natural") else f"{config.imbalance}-{config.ratio:g}"
+    words = (Path(config.dataset.partition(":")[2] or config.dataset).stem, profile, config.model.rpartition(":")[2],
+             f"seed-{config.seed}")
+    return "-".join(words)
+
+
+def _assign(base: dict[str, Any], changes: dict[str, Any], text: str) -> None:
+    """Put one `key=value` (or `key.inner=value`) into the settings; values are YAML."""
+    name, equals, value = text.partition("=")
+    if not equals:
+        raise InvalidInput(f"--set takes KEY=VALUE, got {text!r}")
+    key, _, inner = name.strip().partition(".")
+    try:
+        parsed = yaml.safe_load(value)
+    except yaml.YAMLError:
+        raise InvalidInput(f"the value of {name.strip()} must be YAML, got {shown(value)!r}") from None
+    if not inner:
+        changes[key] = parsed
+        return
+    table = changes.get(key, base.get(key, {}))
+    if not isinstance(table, dict):
+        raise InvalidInput(f"{key} has no inner settings, got {text!r}")
+    changes[key] = {**table, inner: parsed}

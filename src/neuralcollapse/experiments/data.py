@@ -86,7 +86,7 @@ def load_data(config: TrainConfig) -> Data:
     --------
     >>> data = load_data(TrainConfig(dataset="digits", ratio=10))
     >>> data.counts
-    ClassCounts(130, 130, 130, 130, 130, 13, 13, 13, 13, 13)
+    ClassCounts(140, 140, 140, 140, 140, 14, 14, 14, 14, 14)
     >>> data.shape, data.test_counts.tolist()
     ((1, 8, 8), [34, 34, 34, 34, 34, 34, 34, 34, 34, 34])
     """

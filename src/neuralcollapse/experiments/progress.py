@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 from rich.console import Console, Group
 from rich.live import Live
@@ -51,7 +51,7 @@ class TrainProgress:
         self._task = self._bar.add_task("epochs", total=None, loss=float("nan"))
         self._live = Live(console=self._console, get_renderable=self._view) if self._console.is_terminal else None
 
-    def __enter__(self) -> Self:
+    def __enter__(self) -> TrainProgress:
         if self._live is not None:
             self._live.start()
         return self

@@ -165,7 +165,7 @@ class RunFolder:
             for stale in (folder.checkpoint, folder.path / GEOMETRY):
                 stale.unlink(missing_ok=True)
             _write(folder.path / ENVIRONMENT, _json_bytes(environment, indent=1))
-            _write(folder.path / DATA, _json_bytes(data, indent=1))
+            _write(folder.path / DATA, _json_bytes(data))
             _write(folder.path / HISTORY, b"")
             _write(folder.path / CONFIG, config.encode())  # last: with it the folder is a run
         return folder
@@ -210,6 +210,8 @@ def require_free(path: str | Path) -> None:
     folder = Path(path)
     with _writing(folder):
         others = [entry.name for entry in folder.iterdir()] if folder.is_dir() else []
+    if not others:
+        return
     foreign = sorted(name for name in others if name.removeprefix(".").removesuffix(".tmp") not in _OURS)
     if foreign and not {CONFIG, HISTORY} <= set(others):
         raise InvalidInput(f"a run needs a new or empty folder, got '{path}' that holds "

@@ -12,7 +12,7 @@ import os
 from typing import Any
 
 from accelerate import Accelerator
-from jaxtyping import Float, Int
+from jaxtyping import Float
 import numpy as np
 import torch
 from torch import Tensor, nn
@@ -22,10 +22,9 @@ from neuralcollapse.checks import InvalidInput
 from neuralcollapse.experiments.config import TrainConfig
 from neuralcollapse.experiments.data import Data
 from neuralcollapse.experiments.models import build_model
+from neuralcollapse.experiments.score import Scored
 from neuralcollapse.measure import Measurement, measure_model
 from neuralcollapse.measure.probe import evaluating
-
-_EVALUATED_AT_ONCE = 1024
 
 
 class Session:
@@ -71,24 +70,31 @@ class Session:
                 total += loss.detach() * len(labels)
         return float(total) / len(self._labels)
 
-    def evaluate(self) -> dict[str, dict[str, Any]]:
-        """Loss (without penalties) and accuracy on the training part and on the test part, in eval mode."""
-        counts = self.data.counts
-        loss, correct, seen = self._pass(self._inputs, self._labels)
-        train = {"loss": finite(loss), "accuracy": finite(correct.sum() / seen.sum())}
-        loss, correct, seen = self._pass(self._test_inputs, self._test_labels)
-        recall = correct / seen
-        test = {"loss": finite(loss), "accuracy": finite(correct.sum() / seen.sum()),
-                "balanced_accuracy": finite(recall.mean()),
-                "majority_accuracy": _mean(recall[~counts.minority]),
-                "minority_accuracy": _mean(recall[counts.minority]),
-                "per_class_accuracy": [finite(value) for value in recall]}
-        return {"train": train, "test": test}
+    def measure(self, epoch: int) -> tuple[dict[str, Any], Measurement]:
+        """Loss (without penalties) and accuracy on both parts, and the geometry of the training part; eval mode.
 
-    def measure(self) -> Measurement:
-        """The geometry on the training samples, in eval mode."""
-        return measure_model(self.accelerator.unwrap_model(self.model), _chunks(self._inputs, self._labels),
-                             counts=self.data.counts, head="head", center=self.config.center)
+        The training part is gone through once: its loss is taken from the pass that measures the geometry.
+        """
+        counts, model = self.data.counts, self.accelerator.unwrap_model(self.model)
+        with Scored(model, self._test_inputs, self._test_labels, counts.k) as test, evaluating(model):
+            for inputs, _ in test:
+                model(inputs)
+        self.check_loss(test.loss, epoch)
+        with Scored(model, self._inputs, self._labels, counts.k) as train:
+            measurement = measure_model(model, train, counts=counts, head="head", center=self.config.center)
+        recall = test.recall
+        return {"train": {"loss": finite(train.loss), "accuracy": train.accuracy},
+                "test": {"loss": finite(test.loss), "accuracy": test.accuracy,
+                         "balanced_accuracy": finite(recall.mean()),
+                         "majority_accuracy": _mean(recall[~counts.minority]),
+                         "minority_accuracy": _mean(recall[counts.minority]),
+                         "per_class_accuracy": [finite(value) for value in recall]}}, measurement
+
+    def check_loss(self, loss: float, epoch: int) -> None:
+        """Raise InvalidInput when training has diverged."""
+        if not np.isfinite(loss):
+            raise InvalidInput(f"the loss must stay finite, but is not after epoch {epoch}: try a learning_rate below "
+                               f"{self.config.learning_rate:g} (what was written before stays)")
 
     def state(self) -> dict[str, Any]:
         """Everything that the next epoch depends on."""
@@ -126,19 +132,6 @@ class Session:
         # (p/2) Σ_i ‖h_i‖² over all n samples, estimated as n times the batch mean.
         scale = 0.5 * self.config.feature_penalty * len(self._labels) / len(features)
         return scale * features.square().sum()
-
-    def _pass(self, inputs: Float[Tensor, "n ..."], labels: Int[Tensor, " n"]
-              ) -> tuple[float, Float[np.ndarray, " k"], Float[np.ndarray, " k"]]:
-        """Mean loss, and correct and seen samples per class."""
-        k = self.data.counts.k
-        loss, correct = 0.0, torch.zeros(k, dtype=torch.long, device=labels.device)
-        with evaluating(self.model):
-            for some, truth in _chunks(inputs, labels):
-                logits = self.model(some)
-                loss += float(F.cross_entropy(logits, truth, reduction="sum"))
-                correct += torch.bincount(truth[logits.argmax(dim=1) == truth], minlength=k)
-        seen = torch.bincount(labels, minlength=k)
-        return loss / len(labels), correct.cpu().numpy().astype(float), seen.cpu().numpy().astype(float)
 
 
 @contextmanager
@@ -183,20 +176,9 @@ def _optimizer(config: TrainConfig, model: nn.Module) -> torch.optim.Optimizer:
     return kind(groups, lr=config.learning_rate, betas=(config.momentum, 0.999))
 
 
-def _chunks(inputs: Tensor, labels: Tensor) -> list[tuple[Tensor, Tensor]]:
-    return list(zip(inputs.split(_EVALUATED_AT_ONCE), labels.split(_EVALUATED_AT_ONCE), strict=True))
-
-
 def _epoch_seed(seed: int, epoch: int) -> int:
     return int(np.random.SeedSequence([seed, epoch]).generate_state(1, np.uint64)[0] >> np.uint64(1))
 
 
 def _mean(values: Float[np.ndarray, " c"]) -> float | None:
     return finite(values.mean()) if values.size else None
-
-
-def check_loss(loss: float, epoch: int, config: TrainConfig) -> None:
-    """Raise InvalidInput when training has diverged."""
-    if not np.isfinite(loss):
-        raise InvalidInput(f"the loss must stay finite, got {loss} in epoch {epoch}: try a learning_rate below "
-                           f"{config.learning_rate:g} (what was written before stays)")

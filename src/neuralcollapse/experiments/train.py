@@ -20,7 +20,7 @@ from neuralcollapse.checks import InvalidInput, shown
 from neuralcollapse.experiments.config import TrainConfig
 from neuralcollapse.experiments.data import load_data
 from neuralcollapse.experiments.run import Run, RunFolder, require_free
-from neuralcollapse.experiments.session import Session, check_loss, reproducible
+from neuralcollapse.experiments.session import Session, reproducible
 
 
 @dataclass(frozen=True)
@@ -110,35 +110,26 @@ def _loop(session: Session, folder: RunFolder, clock: _Clock,
         loss = session.run_epoch(epoch)
         clock.train += time.perf_counter() - begin
         clock.epoch = epoch
-        check_loss(loss, epoch, config)
-        record = None
-        if epoch in measured:
-            _save(session, folder, clock)
-            record = _measure(session, folder, clock)
+        session.check_loss(loss, epoch)
+        record = _measure(session, folder, clock) if epoch in measured else None
         if on_epoch is not None:
             on_epoch(EpochReport(epoch, config.epochs, loss, record))
 
 
 def _measure(session: Session, folder: RunFolder, clock: _Clock) -> dict[str, Any]:
-    """Measure, and write what was measured; the history comes last, so that its epochs are complete."""
+    """Measure, then write: the state first, the history last, so that its epochs can be continued from."""
     begin = time.perf_counter()
-    values, measurement = session.evaluate(), session.measure()
+    values, measurement = session.measure(clock.epoch)
+    record = {"epoch": clock.epoch, **values, "learning_rate": session.config.learning_rate_at(clock.epoch),
+              "measurement": measurement.to_dict()}
+    state = BytesIO()
+    torch.save({"clock": asdict(clock), **session.state()}, state)
+    folder.save_checkpoint(state.getvalue())
     folder.add_grams(clock.epoch, measurement.grams())
     clock.measure += time.perf_counter() - begin
-    record = {"epoch": clock.epoch, **values, "learning_rate": session.config.learning_rate_at(clock.epoch),
-              "seconds": {"train": round(clock.train, 4), "measure": round(clock.measure, 4)},
-              "measurement": measurement.to_dict()}
+    record["seconds"] = {"train": round(clock.train, 4), "measure": round(clock.measure, 4)}
     folder.append(record)
     return record
-
-
-def _save(session: Session, folder: RunFolder, clock: _Clock) -> None:
-    """Save the state before its epoch enters the history: what is there can always be continued from."""
-    begin = time.perf_counter()
-    content = BytesIO()
-    torch.save({"clock": asdict(clock), **session.state()}, content)
-    folder.save_checkpoint(content.getvalue())
-    clock.measure += time.perf_counter() - begin
 
 
 def _created(out: str | Path, session: Session) -> RunFolder:
@@ -162,10 +153,10 @@ def _resumed(out: str | Path, session: Session) -> tuple[RunFolder, _Clock]:
         saved = torch.load(folder.checkpoint, map_location=session.accelerator.device, weights_only=True)
         session.restore(saved)
         clock = _Clock(**saved["clock"])
-    except (OSError, RuntimeError, KeyError, TypeError, EOFError, UnpicklingError) as error:
-        raise InvalidInput(f"cannot resume '{out}': its checkpoint cannot be read ({shown(error)})") from None
+    except (OSError, RuntimeError, ValueError, KeyError, TypeError, EOFError, UnpicklingError):
+        raise InvalidInput(f"cannot resume '{out}': its checkpoint cannot be read") from None
     folder.mend_history()
-    if clock.epoch not in run.measured_epochs:  # killed between the two
+    if clock.epoch not in run.measured_epochs:  # killed between state and history
         _measure(session, folder, clock)
     return folder, clock
 

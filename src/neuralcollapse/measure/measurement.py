@@ -11,8 +11,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from neuralcollapse.checks import InvalidInput, shown
-from neuralcollapse.counts import ClassCounts, check_labels
+from neuralcollapse.checks import InvalidInput, check_labels, shown
+from neuralcollapse.counts import ClassCounts
 from neuralcollapse.measure.decisions import DecisionCounts, count_disagreements
 from neuralcollapse.measure.measured import METRICS, Measured, SampleStatistics
 from neuralcollapse.measure.moments import ClassMoments, Moments

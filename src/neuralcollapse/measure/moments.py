@@ -180,20 +180,17 @@ class ClassMoments:
         return taken
 
     def _absorb(self, rows: Float[Tensor, "b d"], labels: Int[Tensor, " b"]) -> None:
-        # Segments are the distinct classes of this buffer, numbered 0, 1, … in a table of b rows: every shape is
-        # fixed, so an accelerator never has to tell the host how many classes there were, and nothing costs O(k).
-        b = rows.shape[0]
+        # Segments are the distinct classes of this buffer, numbered 0, 1, … in a table that cannot overflow: every
+        # shape is fixed, so an accelerator never has to tell the host how many there were, and nothing costs O(k).
+        table = min(rows.shape[0], self.classes + 1)
         ordered, order = torch.sort(labels)
-        starts = torch.ones_like(ordered)
-        starts[1:] = (ordered[1:] != ordered[:-1]).long()
         segment_of = torch.empty_like(order)
-        segment_of[order] = starts.cumsum(0) - 1
-        segment_class = torch.full((b,), self.classes, dtype=torch.int64, device=rows.device)
-        segment_class[segment_of] = labels
-        sizes = torch.zeros(b, dtype=torch.int64, device=rows.device).index_add_(0, segment_of, starts * 0 + 1)
+        segment_of[order] = torch.cat([ordered.new_zeros(1), (ordered[1:] != ordered[:-1]).long()]).cumsum(0)
+        segment_class = labels.new_full((table,), self.classes).index_copy_(0, segment_of, labels)
+        sizes = labels.new_zeros(table).index_add_(0, segment_of, torch.ones_like(labels))
         centres = self._segment_centres(rows, segment_of, segment_class, sizes)
         rows.sub_(centres[segment_of])  # the buffer is ours
-        residuals = torch.zeros_like(rows).index_add_(0, segment_of, rows)
+        residuals = rows.new_zeros(table, self.dimension).index_add_(0, segment_of, rows)
         self.counts.index_add_(0, segment_class, sizes)
         self.sums.index_add_(0, segment_class, residuals.double())
         self.squares.index_add_(0, labels, torch.linalg.vecdot(rows, rows).double())
@@ -203,10 +200,11 @@ class ClassMoments:
     def _segment_centres(self, rows: Tensor, segment_of: Tensor, segment_class: Tensor,
                          sizes: Tensor) -> Tensor:
         known = self.counts[segment_class] > 0
+        centres = self.centres[segment_class].to(rows.dtype)
         if rows.device.type == "cpu" and bool((known | (sizes == 0)).all()):
-            return self.centres[segment_class].to(rows.dtype)
-        first = torch.zeros_like(rows).index_add_(0, segment_of, rows) / sizes.clamp(min=1)[:, None]
-        centres = torch.where(known[:, None], self.centres[segment_class].to(rows.dtype), first)
+            return centres
+        first = torch.zeros_like(centres).index_add_(0, segment_of, rows) / sizes.clamp(min=1)[:, None]
+        centres = torch.where(known[:, None], centres, first)
         self.centres[segment_class] = centres.double()
         return centres
 

@@ -111,7 +111,7 @@ def accuracy_gap(reading: Reading) -> Gap | None:
     n_many, n_few = tested[~reading.minority].sum(), tested[reading.minority].sum()
     if not n_many or not n_few:
         return Gap(many, few, None)
-    # One more error in each group keeps the bar off zero where every sample was right.
+    # One hit and one error added to each group keep the bar off zero where every sample was right.
     variance = sum(_variance(share, n) for share, n in ((many, n_many), (few, n_few)))
     return Gap(many, few, float(np.sqrt(variance)))
 

@@ -37,10 +37,11 @@ class Table:
 def table(content: Table) -> str:
     """An HTML table that scrolls sideways where it must."""
     head = "".join(f'<th scope="col">{escape(text)}</th>' for text in content.header)
+    head = f"<thead><tr>{head}</tr></thead>" if any(content.header) else ""
     rows = "".join(_row(row, len(content.header)) for row in content.rows)
     label = escape(content.caption)
     return (f'<div class="scroll" role="region" tabindex="0" aria-label="{label}"><table><caption>{label}</caption>'
-            f"<thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table></div>")
+            f"{head}<tbody>{rows}</tbody></table></div>")
 
 
 def _row(row: Sequence[str], width: int) -> str:

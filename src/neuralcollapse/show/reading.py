@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from functools import cache, cached_property
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from jaxtyping import Float
 import numpy as np
@@ -17,6 +17,7 @@ from neuralcollapse.predict import Geometry, target_geometry
 PARTS = (("classifiers", "Classifiers", "D_W"), ("embeddings", "Embeddings", "D_M"), ("logits", "Logits", "D_Z"))
 
 
+@runtime_checkable
 class RunLike(Protocol):
     """What a picture reads of a run: `neuralcollapse.experiments.Run`, or anything with these attributes."""
 

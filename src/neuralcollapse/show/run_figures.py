@@ -139,7 +139,7 @@ def training(run: RunLike) -> Lines:
     panels = (_with_scale(Panel("Loss", "mean loss", tuple(loss))),
               Panel("Accuracy", "share correct", tuple(accuracy), percent=True))
     described = [f"{panel.title}, {part.name}: {trend(reading.epochs, part.y)}."
-                 for panel in panels for part in panel.curves if np.isfinite(part.y).any()]
+                 for panel in panels for part in panel.curves]
     return Lines("Training", "Loss and accuracy at the measured epochs.", " ".join(described), panels, 2,
                  reading.epochs, log_spaced(reading.epochs))
 

@@ -23,6 +23,7 @@ from neuralcollapse.show.reading import PARTS, Reading, RunLike
 from neuralcollapse.show.wording import cosine, degrees, number, percent, ratio
 
 _TRAINED = 0.999  # training accuracy from which the terminal phase has begun
+_SAME = 1e-6
 _MATCHES, _CLOSE, _FAR = 0.05, 0.15, 0.5  # distances from which words change; √2 is no resemblance
 _ALIKE = 1.03  # norms within 3 % are called equal
 
@@ -102,6 +103,11 @@ def _against_etf(reading: Reading) -> str:
         return ""
     apart = first.classifiers.distance_to(second.classifiers)
     name, other_name = in_a_sentence(target), in_a_sentence(other)
+    if apart < _SAME:
+        return f"For the classifiers {name} and {other_name} are the same."
+    if min(one, two) > apart and min(one, two) < _CLOSE:
+        return (f"The classifiers of {name} and {other_name} are only {number(apart, 2)} from each other, too near "
+                "for this run to tell them apart.")
     if min(one, two) > apart:
         return (f"Its classifiers are farther from {name} ({number(one, 2)}) and from {other_name} "
                 f"({number(two, 2)}) than the two are from each other ({number(apart, 2)}): this run follows neither.")
@@ -124,9 +130,8 @@ def _lengths(reading: Reading, part: str, what: str) -> str:
     measured_text, predicted_text = _longer(found.measured), _longer(predicted)
     name = in_a_sentence(reading.target)
     start = f"Minority {what} are {measured_text}{'' if _equal(found.measured) else ' than majority ones'}"
-    if _equal(found.measured) != _equal(predicted) or (found.measured > 1) == (predicted > 1):
-        return f"{start}; {name} predicts {predicted_text}."
-    return f"{start}; {name} predicts the opposite: {predicted_text}."
+    differ = not _equal(found.measured) and not _equal(predicted) and (found.measured > 1) != (predicted > 1)
+    return f"{start}; {name} predicts {'the opposite: ' if differ else ''}{predicted_text}."
 
 
 def _equal_lengths(reading: Reading, part: str, what: str) -> str:
@@ -195,7 +200,7 @@ def _accuracy(reading: Reading) -> str:
     error = "" if gap.error is None else f" (± {100 * gap.error:.1f}, from the size of the test set)"
     points = f"{100 * abs(gap.value):.1f} points{error}"
     if not gap.clear:
-        return f"{text}; the difference of {points} is too small to mean anything."
+        return f"{text}; the difference of {points} may be chance."
     return f"{text}, a gap of {points}." if gap.value > 0 else f"{text}: minority classes do better by {points}."
 
 

@@ -119,7 +119,7 @@ def trained(reading: Reading) -> Table:
     few = int(reading.minority.sum())
     shape = data.get("input_shape")
     spread = "balanced" if counts.balanced else \
-        f"{_count(counts.n_max)} to {_count(counts.n_min)} per class, ratio {plain(counts.ratio)}"
+        f"{_count(counts.n_min)} to {_count(counts.n_max)} per class, ratio {plain(counts.ratio)}"
     tested = data.get("test_counts")
     rows = [
         ("Data", _text(data.get("dataset"))),
@@ -138,8 +138,7 @@ def _time(reading: Reading) -> str:
     train, measure = reading.last("seconds", "train"), reading.last("seconds", "measure")
     if train is None:
         return "–"
-    share = f", measuring {percent(measure / train)} of it on top" if measure is not None and train > 0 else ""
-    return f"{train:,.1f} s of training{share}"
+    return f"{train:,.1f} s of training" + ("" if measure is None else f", {measure:,.1f} s of measuring")
 
 
 def configuration(reading: Reading) -> Table:

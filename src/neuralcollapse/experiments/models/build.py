@@ -68,20 +68,6 @@ def image_shape(model: str, input_shape: tuple[int, ...]) -> tuple[int, int, int
     return channels, height, width
 
 
-def positive(**options: int) -> None:
-    """Raise InvalidInput for an option that is not a whole number ≥ 1."""
-    for name, value in options.items():
-        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-            raise InvalidInput(f"model option '{name}' must be a whole number ≥ 1, got {shown(value)}")
-
-
-def switch(**options: bool) -> None:
-    """Raise InvalidInput for an option that is neither true nor false."""
-    for name, value in options.items():
-        if not isinstance(value, bool):
-            raise InvalidInput(f"model option '{name}' must be true or false, got {shown(value)}")
-
-
 def _imported(name: str) -> Callable[..., nn.Module]:
     module, _, attribute = name.partition(":")
     try:
@@ -98,8 +84,19 @@ def _check_options(name: str, factory: Callable[..., nn.Module], options: Mappin
     parameters = inspect.signature(factory).parameters
     if any(p.kind is inspect.Parameter.VAR_KEYWORD for p in parameters.values()):
         return
-    allowed = [p for p in list(parameters) if p not in ("input_shape", "classes", "head_bias")]
-    for option in options:
+    allowed = [p for p in parameters if p not in ("input_shape", "classes", "head_bias")]
+    for option, value in options.items():
         if option not in allowed:
             raise InvalidInput(f"unknown option '{option}' of model '{name}': "
                                f"{did_you_mean(option, allowed)}")
+        if name in MODELS:
+            _check_option(option, value, parameters[option].default)
+
+
+def _check_option(option: str, value: Any, default: Any) -> None:
+    """Options of the registered models are switches and sizes; which one an option is, its default tells."""
+    if isinstance(default, bool):
+        if not isinstance(value, bool):
+            raise InvalidInput(f"model option '{option}' must be true or false, got {shown(value)}")
+    elif isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        raise InvalidInput(f"model option '{option}' must be a whole number ≥ 1, got {shown(value)}")

@@ -6,7 +6,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from neuralcollapse.checks import InvalidInput
-from neuralcollapse.experiments.models.build import MODELS, image_shape, positive, switch
+from neuralcollapse.experiments.models.build import MODELS, image_shape
 
 
 class SmallConvolutional(nn.Module):
@@ -35,8 +35,6 @@ class SmallConvolutional(nn.Module):
 def cnn(input_shape: tuple[int, ...], classes: int, head_bias: bool = False, *, width: int = 32,
         features: int = 128, rectify: bool = False) -> nn.Module:
     """Small convolutional network for images of side ≥ 4; `rectify` adds a ReLU after the feature layer."""
-    positive(width=width, features=features)
-    switch(rectify=rectify)
     shape = image_shape("cnn", input_shape)
     if min(shape[1:]) < 4:
         raise InvalidInput(f"model 'cnn' needs images of side 4 or more, got {shape[1]}×{shape[2]}")

@@ -7,7 +7,7 @@ from math import prod
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from neuralcollapse.experiments.models.build import MODELS, positive, switch
+from neuralcollapse.experiments.models.build import MODELS
 
 
 class MultilayerPerceptron(nn.Module):
@@ -38,7 +38,5 @@ class MultilayerPerceptron(nn.Module):
 def mlp(input_shape: tuple[int, ...], classes: int, head_bias: bool = False, *, width: int = 256,
         depth: int = 2, features: int = 128, batch_norm: bool = False, rectify: bool = False) -> nn.Module:
     """Multilayer perceptron on inputs of any shape; `rectify` adds a ReLU after the feature layer."""
-    positive(width=width, depth=depth, features=features)
-    switch(batch_norm=batch_norm, rectify=rectify)
     return MultilayerPerceptron(prod(input_shape), classes, head_bias, width, depth, features, batch_norm,
                                 rectify)

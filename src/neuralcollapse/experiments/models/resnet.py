@@ -5,7 +5,7 @@ from __future__ import annotations
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from neuralcollapse.experiments.models.build import MODELS, image_shape, positive
+from neuralcollapse.experiments.models.build import MODELS, image_shape
 
 
 class BasicBlock(nn.Module):
@@ -50,5 +50,4 @@ class ResNet18(nn.Module):
 def resnet18(input_shape: tuple[int, ...], classes: int, head_bias: bool = False, *,
              width: int = 64) -> nn.Module:
     """CIFAR-style ResNet-18 for images of any size, 8 × `width` rectified features."""
-    positive(width=width)
     return ResNet18(image_shape("resnet18", input_shape)[0], classes, head_bias, width)

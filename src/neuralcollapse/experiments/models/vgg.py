@@ -5,7 +5,7 @@ from __future__ import annotations
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from neuralcollapse.experiments.models.build import MODELS, image_shape, positive
+from neuralcollapse.experiments.models.build import MODELS, image_shape
 
 # Channels of each block of two convolutions, in units of `width` (simonyan2015, Table 1, column B).
 _BLOCKS = (1, 2, 4, 8, 8)
@@ -41,5 +41,4 @@ class VGG13(nn.Module):
 def vgg13(input_shape: tuple[int, ...], classes: int, head_bias: bool = False, *,
           width: int = 64) -> nn.Module:
     """CIFAR-style VGG-13 with batch norm for images of any size, 8 × `width` rectified features."""
-    positive(width=width)
     return VGG13(image_shape("vgg13", input_shape), classes, head_bias, width)

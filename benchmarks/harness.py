@@ -1,0 +1,44 @@
+"""Timing by ratio: two routes in turn in one run, the median of the pairwise ratios (machines drift, ratios do not)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+import os
+from pathlib import Path
+import platform
+import resource
+import statistics
+import time
+
+
+def seconds(call: Callable[[], object]) -> float:
+    """Wall time of one call."""
+    start = time.perf_counter()
+    call()
+    return time.perf_counter() - start
+
+
+def median_seconds(call: Callable[[], object], repeats: int = 5) -> float:
+    """Median wall time after one warm-up."""
+    call()
+    return statistics.median(seconds(call) for _ in range(repeats))
+
+
+def ratio(ours: Callable[[], object], peer: Callable[[], object], repeats: int = 5) -> tuple[float, float, float]:
+    """Median of ours/peer over alternating pairs, and both medians in seconds."""
+    ours()
+    peer()
+    pairs = [(seconds(ours), seconds(peer)) for _ in range(repeats)]
+    return (statistics.median(a / b for a, b in pairs), *(statistics.median(side) for side in zip(*pairs, strict=True)))
+
+
+def peak_megabytes() -> float:
+    """Largest resident size of this process so far."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
+def machine() -> str:
+    """Processor and cores, for the heading of a result."""
+    name = next((line.split(":")[1].strip() for line in Path("/proc/cpuinfo").read_text().splitlines()
+                 if line.startswith("model name")), platform.processor())
+    return f"{name}, {len(os.sched_getaffinity(0))} cores, Python {platform.python_version()}"
