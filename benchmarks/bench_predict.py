@@ -32,11 +32,13 @@ def main() -> None:
         print(f"10⁶ classes, {name:>15}: {1e3 * median_seconds(lambda v=values: geometry(v), 3):8.1f} ms")
     head = rng.standard_normal((MILLION, 64), dtype=np.float32)
     predicted = predict(ClassCounts(profiles["all distinct"]))
-    print(f"distance to a (10⁶, 64) head, all distinct: {median_seconds(lambda: predicted.classifiers.distance(head), 3):.2f} s")
+    distance = median_seconds(lambda: predicted.classifiers.distance(head), 3)
+    print(f"distance to a (10⁶, 64) head, all distinct: {distance:.2f} s")
     print(f"peak memory so far: {peak_megabytes():.0f} MB")
     values = np.sort(rng.permutation(np.arange(1.0, 100_001))[:4000])
     times, ours, peer = ratio(lambda: geometry(values), lambda: dense(values), 1)
-    print(f"k = 4,000 distinct counts: {1e3 * ours:.2f} ms against {peer:.1f} s of dense eigh: {1 / times:,.0f} times faster")
+    print(f"k = 4,000 distinct counts: {1e3 * ours:.2f} ms against {peer:.1f} s of dense eigh: "
+          f"{1 / times:,.0f} times faster")
 
 
 if __name__ == "__main__":

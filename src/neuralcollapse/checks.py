@@ -8,10 +8,16 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from difflib import get_close_matches
+import re
 from typing import Any
+import zipfile
+import zlib
 
 from jaxtyping import Int
 import numpy as np
+
+# Powers of ten within which n_c/δ_c² and the ratio of two of them stay far from overflow.
+_DECADES = 40
 
 
 class InvalidInput(ValueError):
@@ -32,6 +38,19 @@ def shown(value: Any, limit: int = 60) -> str:
     return text if len(text) <= limit else text[: limit - 1] + "…"
 
 
+UNREADABLE: tuple[type[Exception], ...] = (OSError, ValueError, TypeError, EOFError, KeyError, RuntimeError,
+                                           zipfile.BadZipFile, zlib.error)
+"""What reading a broken or foreign file of arrays can raise."""
+
+
+def why_unreadable(error: Exception) -> str:
+    """Why a file of arrays could not be read, without NumPy's advice to unpickle it."""
+    text = " ".join(str(error).split())
+    if "pickle" in text:
+        return "it must hold plain arrays, nothing pickled"
+    return "it holds one array, expected an archive of named ones" if isinstance(error, TypeError) else text
+
+
 def did_you_mean(given: str, known: Iterable[str]) -> str:
     """A tail for messages about unknown names: the nearest one, then all of them."""
     known = sorted(known)
@@ -48,12 +67,32 @@ def require_finite(name: str, values: np.ndarray) -> None:
                            f"({bad.size} of {values.size} values)")
 
 
+def positive_number(name: str, value: Any) -> float:
+    """`value` as a positive finite float."""
+    try:
+        number = float(value)
+    except (TypeError, ValueError):
+        raise InvalidInput(f"{name} must be a positive number, got {shown(value)!r}") from None
+    if not (np.isfinite(number) and number > 0):
+        raise InvalidInput(f"{name} must be a positive number, got {value}")
+    return number
+
+
+def require_moderate(name: str, vector: np.ndarray) -> None:
+    """Raise InvalidInput for positive numbers whose ratios and squares could leave the range of float64."""
+    extreme = np.abs(np.log10(vector)) > _DECADES
+    if extreme.any():
+        c = int(np.argmax(extreme))
+        raise InvalidInput(f"{name} must lie between 1e-{_DECADES} and 1e+{_DECADES}, got {vector[c]:g} for class {c}")
+
+
 def positive_vector(name: str, values: Any, length: int) -> np.ndarray:
     """`values` as a float64 vector of `length` positive finite numbers."""
     vector = finite_vector(name, values, length)
     if (vector <= 0).any():
         c = int(np.flatnonzero(vector <= 0)[0])
         raise InvalidInput(f"{name} must be positive, got {vector[c]:g} for class {c}")
+    require_moderate(name, vector)
     return vector
 
 
@@ -73,9 +112,10 @@ def finite_vector(name: str, values: Any, length: int) -> np.ndarray:
 def parse_numbers(name: str, text: str) -> list[float]:
     """The numbers of a comma list such as "1,0.5,2"."""
     try:
-        return [float(field) for field in text.replace(",", " ").split()]
+        return [float(field) for field in re.split(r"\s*,\s*|\s+", text.strip().removesuffix(","))]
     except ValueError:
-        raise InvalidInput(f"{name} must be numbers separated by commas, got {shown(text)!r}") from None
+        raise InvalidInput(f"{name} must be numbers separated by commas, such as 10,10,1,1, "
+                           f"got {shown(text)!r}") from None
 
 
 def parse_fields(text: str, fields: Iterable[str]) -> dict[str, float]:
@@ -86,6 +126,8 @@ def parse_fields(text: str, fields: Iterable[str]) -> dict[str, float]:
         name, equals, value = part.partition("=")
         if not equals or name.strip() not in known:
             raise InvalidInput(f"expected {','.join(f'{f}=…' for f in known)}, got {part!r}")
+        if name.strip() in parsed:
+            raise InvalidInput(f"{name.strip()} must be given once, got {text!r}")
         try:
             parsed[name.strip()] = float(value)
         except ValueError:

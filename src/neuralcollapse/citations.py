@@ -11,11 +11,11 @@ from neuralcollapse.registry import Registry, references
 
 def registries() -> tuple[Registry[Any], ...]:
     """Every registry of the library, filled."""
-    from neuralcollapse.experiments import DATASETS, MODELS
+    from neuralcollapse.experiments import DATASETS, MODELS, PRESETS
     from neuralcollapse.measure import METRICS
     from neuralcollapse.predict import GEOMETRIES
 
-    return GEOMETRIES, METRICS, DATASETS, MODELS
+    return GEOMETRIES, METRICS, DATASETS, MODELS, PRESETS
 
 
 def citations(names: Iterable[str]) -> list[str]:
@@ -40,7 +40,10 @@ def citations(names: Iterable[str]) -> list[str]:
 def _keys(name: str) -> list[str]:
     if name in references():
         return [name]
-    found = [key for registry in registries() if name in registry for key in registry[name].source]
+    entries = [registry[name] for registry in registries() if name in registry]
+    found = [key for entry in entries for key in entry.source]
+    if entries and not found:
+        raise InvalidInput(f"'{name}' has no paper of its own to cite")
     if not found:
         known = [known for registry in registries() for known in registry.names]
         raise InvalidInput(f"nothing is known by the name '{name}': {did_you_mean(name, known + list(references()))}")

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from io import TextIOWrapper
 import json
+import os
 from pathlib import Path
 import sys
 from typing import Annotated, Any
@@ -17,7 +19,7 @@ from neuralcollapse.label_files import counts_from_file
 
 app = typer.Typer(
     help="Predict, measure and steer the geometry that deep classifiers collapse to, balanced or not.",
-    no_args_is_help=True, rich_markup_mode="rich", pretty_exceptions_enable=False,
+    rich_markup_mode="rich", pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
     epilog="Start with:  neuralcollapse predict --counts 10,10,1,1   ·   neuralcollapse train --out runs/first")
 
@@ -36,10 +38,11 @@ def _print_version(asked: bool) -> None:
         raise typer.Exit
 
 
-@app.callback()
-def _root(version: Annotated[bool, typer.Option("--version", help="Print the version and exit.",
-                                                callback=_print_version, is_eager=True)] = False) -> None:
-    pass
+@app.callback(invoke_without_command=True)
+def _root(context: typer.Context, version: Annotated[bool, typer.Option(
+        "--version", help="Print the version and exit.", callback=_print_version, is_eager=True)] = False) -> None:
+    if context.invoked_subcommand is None:
+        typer.echo(context.get_help())
 
 
 @app.command(epilog="Examples:  neuralcollapse predict --step k=10,ratio=100,n_min=5   ·   "
@@ -109,8 +112,8 @@ def measure(
         print_measurement(measurement, Console())
 
 
-@app.command(epilog="Examples:  neuralcollapse train --preset demo --out runs/demo   ·   neuralcollapse train --dataset "
-                    "mnist5k --model cnn --imbalance long-tail --ratio 100 --epochs 40   ·   neuralcollapse train "
+@app.command(epilog="Examples:  neuralcollapse train --preset demo --out runs/demo   ·   neuralcollapse train "
+                    "--dataset mnist5k --model cnn --imbalance long-tail --ratio 100 --epochs 40   ·   neuralcollapse train "
                     "--resume runs/demo")
 def train(
     config: Annotated[Path | None, typer.Option(help="A YAML file of settings; flags win over it.")] = None,
@@ -123,8 +126,8 @@ def train(
                                                 rich_help_panel=_DATA)] = None,
     minority: Annotated[float | None, typer.Option(help="Share ρ of minority classes (step)  [default: 0.5]",
                                                    rich_help_panel=_DATA)] = None,
-    n_max: Annotated[int | None, typer.Option(help="Training samples of the largest class  [default: the most there is]",
-                                              rich_help_panel=_DATA)] = None,
+    n_max: Annotated[int | None, typer.Option(
+        help="Training samples of the largest class  [default: the most there is]", rich_help_panel=_DATA)] = None,
     model: Annotated[str | None, typer.Option(help="mlp, cnn, resnet18, vgg13 or module:factory  [default: mlp]",
                                               rich_help_panel=_MODEL)] = None,
     loss: Annotated[str | None, typer.Option(help="Training loss  [default: ce]", rich_help_panel=_MODEL)] = None,
@@ -160,6 +163,8 @@ def train(
     from neuralcollapse.experiments.train import train as train_network
     from neuralcollapse.show import verdict, write_report
 
+    if resume is not None and out is not None:
+        raise InvalidInput("give an --out for a new run or a --resume to continue one, not both")
     flags = {name: value for name, value in {
         "dataset": dataset, "imbalance": imbalance, "ratio": ratio, "minority": minority, "n_max": n_max,
         "model": model, "loss": loss, "epochs": epochs, "batch_size": batch_size, "optimizer": optimizer,
@@ -232,6 +237,9 @@ def _print_json(document: dict[str, Any]) -> None:
 
 def main() -> None:
     """Run the command line; bad input ends with one line on stderr and exit code 2."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors="replace")  # ‖μ‖ on a terminal that cannot show it
     try:
         code = app(standalone_mode=False)
     except InvalidInput as error:
@@ -240,6 +248,11 @@ def main() -> None:
         code = _complain(_usage(error))
     except (typer.Abort, KeyboardInterrupt):
         code = 130
+    except BrokenPipeError:  # the reader, such as `head`, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = 0
+    except MemoryError as error:
+        code = _complain(f"not enough memory: {error}", 1)
     except OSError as error:
         code = _complain(f"{error.strerror or error}: '{error.filename}'" if error.filename else str(error))
     sys.exit(code if isinstance(code, int) else 0)
@@ -251,6 +264,6 @@ def _usage(error: Any) -> str:
     return message if context is None else f"{message} (see {context.command_path} --help)"
 
 
-def _complain(message: str) -> int:
+def _complain(message: str, code: int = 2) -> int:
     print(f"neuralcollapse: {message}", file=sys.stderr)
-    return 2
+    return code

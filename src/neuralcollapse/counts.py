@@ -14,7 +14,7 @@ from typing import Any
 from jaxtyping import Float, Int
 import numpy as np
 
-from neuralcollapse.checks import InvalidInput, check_labels, require_finite, shown
+from neuralcollapse.checks import InvalidInput, check_labels, parse_numbers, require_finite, require_moderate, shown
 from neuralcollapse.groups import Groups, group_equal
 
 
@@ -57,6 +57,7 @@ class ClassCounts:
             c = int(np.argmin(array > 0))
             raise InvalidInput(f"counts must be at least two positive numbers, got {array[c]:g} for class {c}: "
                                "drop empty classes first")
+        require_moderate("counts", array)
         if names is not None and len(names) != array.size:
             raise InvalidInput(f"names must be one per class, expected {array.size}, got {len(names)}")
         array.setflags(write=False)
@@ -82,12 +83,7 @@ class ClassCounts:
         if isinstance(counts, ClassCounts):
             return counts if names is None else ClassCounts(counts.values, names)
         if isinstance(counts, str):
-            fields = counts.replace(",", " ").split()
-            try:
-                counts = [float(field) for field in fields]
-            except ValueError:
-                raise InvalidInput("counts must be numbers separated by commas, such as 10,10,1,1, "
-                                   f"got {shown(counts)!r}") from None
+            counts = parse_numbers("counts", counts)
         return cls(counts, names)
 
     @classmethod
@@ -317,7 +313,7 @@ def plain_number(value: float) -> int | float:
 
 def _check_profile(classes: float, ratio: float) -> int:
     if not classes >= 2 or classes % 1:
-        raise InvalidInput(f"classes must be a whole number ≥ 2, got {classes}")
+        raise InvalidInput(f"classes must be a whole number ≥ 2, got {classes:g}")
     if not (np.isfinite(ratio) and ratio >= 1):
         raise InvalidInput(f"ratio must be a number ≥ 1 (largest count over smallest), got {ratio}")
     return int(classes)

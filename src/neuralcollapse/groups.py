@@ -38,8 +38,14 @@ class Groups:
 
 def group_equal(*columns: Shaped[np.ndarray, " k"]) -> Groups:
     """Group the classes whose entries agree in every column; groups ascend in the first column."""
-    groups = _group(columns[0])
-    for column in columns[1:]:
+    return refine(_group(columns[0]), *columns[1:])
+
+
+def refine(groups: Groups, *columns: Shaped[np.ndarray, " k"]) -> Groups:
+    """Split groups until the entries of every column agree within each."""
+    for column in columns:
+        if (column == column[0]).all():  # the common case of neutral parameters
+            continue
         inner = _group(column)
         groups = _group(groups.index * inner.sizes.size + inner.index)
     return groups

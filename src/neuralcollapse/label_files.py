@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from pathlib import Path
-import zipfile
 
 import numpy as np
 
-from neuralcollapse.checks import InvalidInput
+from neuralcollapse.checks import UNREADABLE, InvalidInput, why_unreadable
 from neuralcollapse.counts import ClassCounts
 
 _KEYS = ("labels", "y")
@@ -64,5 +63,5 @@ def _read(path: Path) -> np.ndarray:
         return np.array([line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip()])
     except InvalidInput:
         raise
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
-        raise InvalidInput(f"'{path.name}' cannot be read as labels: {' '.join(str(error).split())}") from None
+    except UNREADABLE as error:
+        raise InvalidInput(f"'{path.name}' cannot be read as labels: {why_unreadable(error)}") from None

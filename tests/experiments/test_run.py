@@ -125,7 +125,7 @@ def opened(path):
 
 NO_RUNS = [
     (lambda path: None, "'PATH' is not a run folder: there is no such folder"),
-    (not_a_folder, "'PATH' is not a run folder: there is no such folder"),
+    (not_a_folder, "'PATH' is not a run folder: it is a file"),
     (empty_folder, "'PATH' is not a run folder: it has no config.yaml"),
     (no_data, "'PATH' is not a run folder: it has no data.json"),
     (broken_config, "'PATH' is not a run folder: its config.yaml is not a mapping"),

@@ -233,7 +233,9 @@ def resolve_config(file: Path | None, preset: str | None, flags: dict[str, Any],
     elif resume is not None:
         if not (changes or settings):
             return None
-        base = read_mapping(resume / "config.yaml")
+        from neuralcollapse.experiments.run import Run
+
+        base = Run.open(resume).config
     for text in settings:
         _assign(base, changes, text)
     return TrainConfig(**{**base, **changes})

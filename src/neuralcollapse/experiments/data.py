@@ -209,7 +209,8 @@ def npz(path: str) -> Samples:
     if labels.ndim != 1 or len(labels) != len(inputs):
         raise InvalidInput(f"'{path}' must hold one label per sample, expected {len(inputs)}, "
                            f"got shape {labels.shape}")
-    inputs = _channels_first(inputs).astype(np.float32)
+    with np.errstate(over="ignore"):  # what is too large for float32 becomes Inf and is refused below
+        inputs = _channels_first(inputs).astype(np.float32)
     finite = np.isfinite(inputs.reshape(len(inputs), -1)).all(axis=1)
     if not finite.all():
         raise InvalidInput(f"inputs of '{path}' must be finite, got NaN or Inf in sample "

@@ -58,7 +58,8 @@ class Run:
         folder = Path(path)
         for name in (CONFIG, DATA):
             if not (folder / name).is_file():
-                reason = f"it has no {name}" if folder.is_dir() else "there is no such folder"
+                reason = (f"it has no {name}" if folder.is_dir() else "it is a file" if folder.exists() else
+                          "there is no such folder")
                 raise InvalidInput(f"'{path}' is not a run folder: {reason}")
         return cls(folder)
 

@@ -11,6 +11,9 @@ from neuralcollapse.measure.measured import METRICS, Measured, number
 def self_duality(measured: Measured) -> float | None:
     """NC3: ‖W/‖W‖_F − M/‖M‖_F‖_F between classifiers and centred class means; 0 only when they are proportional."""
     weight, means = measured.weight, measured.centred_means
-    if weight is None or means is None or not weight.any() or not means.any():
+    if weight is None or means is None:
         return None
-    return number(float(np.linalg.norm(weight / np.linalg.norm(weight) - means / np.linalg.norm(means))))
+    sizes = np.linalg.norm(weight), np.linalg.norm(means)
+    if min(sizes) == 0:
+        return None
+    return number(float(np.linalg.norm(weight / sizes[0] - means / sizes[1])))

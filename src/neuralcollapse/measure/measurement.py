@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from functools import cached_property
 from typing import Any
 
-from jaxtyping import Float
+from jaxtyping import Float, Int
 import numpy as np
 import torch
 from torch import Tensor
@@ -19,6 +19,7 @@ from neuralcollapse.measure.moments import ClassMoments, Moments
 from neuralcollapse.predict import target_geometry
 
 _ROWS_AT_ONCE = 16_384
+_LARGEST = 1e100  # products of two squares must stay within float64
 
 
 class Measurement:
@@ -112,7 +113,7 @@ def measure(features: Any, labels: Any, weight: Any = None, bias: Any = None, *,
     Raises
     ------
     InvalidInput
-        Arrays that do not fit together, non-finite features (named by batch), a label outside 0 … k−1.
+        Arrays that do not fit together, non-finite features (named by row), a label outside 0 … k−1.
 
     References
     ----------
@@ -135,10 +136,7 @@ def measure(features: Any, labels: Any, weight: Any = None, bias: Any = None, *,
     declared = None if counts is None else ClassCounts.from_counts(counts, names)
     k = head[0].shape[0] if head[0] is not None else declared.k if declared else int(index.max()) + 1
     check_labels(index.numpy(), k)
-    moments = ClassMoments(k, rows.shape[1])
-    for start in range(0, rows.shape[0], _ROWS_AT_ONCE):
-        moments.update(rows[start:start + _ROWS_AT_ONCE], index[start:start + _ROWS_AT_ONCE])
-    finished = moments.moments()
+    finished = _accumulated(rows, index, k)
     samples = None if head[0] is None else _decisions(rows, index, head[0], head[1], finished)
     return finish(finished, samples, *head, counts=declared, names=names, targets=targets, center=center)
 
@@ -148,6 +146,10 @@ def finish(moments: Moments, samples: SampleStatistics | None, weight: Tensor | 
            center: str) -> Measurement:
     """A Measurement from finished moments and decisions; targets follow `counts`, or the samples seen."""
     seen = moments.counts.cpu().numpy()
+    largest = max(float(moments.means.abs().max()), float(moments.squares.max()) ** 0.5)
+    if not largest < _LARGEST:
+        raise InvalidInput("features must be small enough to square, below 1e+18 in single and 1e+100 in double "
+                           f"precision, got class means or spreads of {largest:.2g}")
     if counts is None and (seen > 0).all() and seen.size > 1:
         counts = ClassCounts(seen, names)
     if counts is not None and counts.k != seen.size:
@@ -175,6 +177,9 @@ def check_head(weight: Any, bias: Any, dimension: int) -> tuple[Tensor | None, T
                            f"got {tuple(matrix.shape)}{hint}")
     if not bool(torch.isfinite(matrix).all()):
         raise InvalidInput("weight must be finite, got NaN or Inf")
+    if not float(matrix.abs().max()) < _LARGEST:
+        raise InvalidInput(f"weight must be small enough to square, below {_LARGEST:g}, got "
+                           f"{float(matrix.abs().max()):.2g}")
     if bias is None:
         return matrix, None
     vector = torch.from_numpy(np.ascontiguousarray(_to_numpy(bias))).double()
@@ -182,6 +187,21 @@ def check_head(weight: Any, bias: Any, dimension: int) -> tuple[Tensor | None, T
         raise InvalidInput(f"bias must be {matrix.shape[0]} finite numbers, one per class, "
                            f"got shape {tuple(vector.shape)} ({shown(vector.tolist())})")
     return matrix, vector
+
+
+def _accumulated(rows: Float[Tensor, "n d"], labels: Int[Tensor, " n"], k: int) -> Moments:
+    """The moments of all rows; a row that is not finite is named by its place, not by that of its block."""
+    moments = ClassMoments(k, rows.shape[1])
+    try:
+        for start in range(0, rows.shape[0], _ROWS_AT_ONCE):
+            moments.update(rows[start:start + _ROWS_AT_ONCE], labels[start:start + _ROWS_AT_ONCE])
+        return moments.moments()
+    except InvalidInput:
+        bad = (~torch.isfinite(rows).all(dim=1)).nonzero()[:, 0]
+        if not len(bad):
+            raise
+        raise InvalidInput(f"features must be finite, got NaN or Inf in row {int(bad[0])} ({len(bad)} of {len(rows)} "
+                           "rows)") from None
 
 
 def _decisions(rows: Tensor, labels: Tensor, weight: Tensor, bias: Tensor | None,

@@ -5,12 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-import zipfile
 
 from jaxtyping import Float, Shaped
 import numpy as np
 
-from neuralcollapse.checks import InvalidInput
+from neuralcollapse.checks import UNREADABLE, InvalidInput, why_unreadable
 from neuralcollapse.measure.measurement import Measurement, measure
 
 _NEEDED = ("features", "labels", "weight")
@@ -85,9 +84,8 @@ def _read_arrays(path: Path) -> dict[str, Any]:
             with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
                 return {name: archive[name] for name in archive.files}
         return _read_safetensors(path)
-    except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile) as error:
-        reason = " ".join(str(error).split())
-        raise InvalidInput(f"'{path.name}' cannot be read as {path.suffix} arrays: {reason}") from None
+    except UNREADABLE as error:
+        raise InvalidInput(f"'{path.name}' cannot be read as {path.suffix} arrays: {why_unreadable(error)}") from None
 
 
 def _read_safetensors(path: Path) -> dict[str, Any]:

@@ -1,9 +1,20 @@
 """PREDICT: class counts and a loss to the geometry they lead to. NumPy and SciPy only."""
 
-from neuralcollapse.predict import losses as _losses  # registers the geometries
+from neuralcollapse.predict import frames as _frames  # register the geometries
+from neuralcollapse.predict import losses as _losses
+from neuralcollapse.predict.decay import (
+    CollapseSafety,
+    RidgePair,
+    collapse_safety,
+    ridge_from_weight_decay,
+    weight_decay_from_ridge,
+)
 from neuralcollapse.predict.geometry import GEOMETRIES, Geometry, predict, target_geometry
+from neuralcollapse.predict.path import RidgeEstimate, RidgePath, balance_ridge, lambda_eff, ridge_path
 from neuralcollapse.rooms import open_room
 
-__all__ = ["GEOMETRIES", "Geometry", "predict", "target_geometry"]
+__all__ = ["GEOMETRIES", "CollapseSafety", "Geometry", "RidgeEstimate", "RidgePair", "RidgePath", "balance_ridge",
+           "collapse_safety", "lambda_eff", "predict", "ridge_from_weight_decay", "ridge_path", "target_geometry",
+           "weight_decay_from_ridge"]
 open_room(__name__)
-del _losses, open_room
+del _frames, _losses, open_room

@@ -10,13 +10,38 @@ from typing import Any
 from jaxtyping import Float
 import numpy as np
 
-from neuralcollapse.checks import InvalidInput, OutsideTheory, did_you_mean
+from neuralcollapse.checks import InvalidInput, OutsideTheory, did_you_mean, positive_number
 from neuralcollapse.counts import ClassCounts, plain_number
 from neuralcollapse.gram import DiagonalPlusLowRank, Gram
 from neuralcollapse.registry import Registry
 
 GEOMETRIES: Registry[Any] = Registry("loss")
 """Every loss whose geometry is known: a function of ClassCounts and the loss's own parameters."""
+
+@dataclass(frozen=True)
+class Setting:
+    """Where along the ridge a geometry is asked for.
+
+    Attributes
+    ----------
+    ridge : float or None
+        λ = √(λ_W λ_H), the loss summed over samples; None is the limit λ → 0.
+    bias_ridge : float or None
+        λ_b of the head's bias; 0 is a free bias, None no bias.
+    tolerance : float
+        Relative duality gap asked of a solver.
+    bracket : bool
+        Bisect for a collapse threshold that has no closed form.
+    start : object
+        A neighbouring solution to start from.
+    """
+
+    ridge: float | None = None
+    bias_ridge: float | None = None
+    tolerance: float = 1e-9
+    bracket: bool = True
+    start: object = None
+
 
 _UNKNOWN = {"minority_collapse": None, "total_collapse": None}
 _LISTED_BELOW = 200  # classes up to which k × k tables are written unless asked for
@@ -50,7 +75,12 @@ class Geometry:
     gap : float or None
         Certified relative duality gap; None for closed forms.
     thresholds : dict
-        λ at which the first group of equal classes collapses and at which all do; None where unknown.
+        λ at which the first minority collapses (equal classes merge, or a dimension is lost) and at which
+        everything does; None where there is none or it is unknown.
+    bias_values : (k,) array or None
+        The head's bias b at the optimum.
+    point : object
+        The solver's own variables, to start a neighbouring solution from.
     """
 
     counts: ClassCounts
@@ -65,6 +95,8 @@ class Geometry:
     objective: float | None = None
     gap: float | None = None
     thresholds: Mapping[str, float | None] = field(default_factory=lambda: dict(_UNKNOWN))
+    bias_values: Float[np.ndarray, " k"] | None = None
+    point: object = field(default=None, repr=False)
 
     @property
     def k(self) -> int:
@@ -148,14 +180,24 @@ class Geometry:
         }
 
 
-def predict(counts: Any, loss: str = "ce", **parameters: Any) -> Geometry:
-    """The geometry that training with `loss` on these class counts leads to, in the limit of vanishing ridge.
+def predict(counts: Any, loss: str = "ce", *, ridge: float | None = None, bias: bool = False,
+            bias_ridge: float | None = None, tolerance: float = 1e-9, **parameters: Any) -> Geometry:
+    """The geometry that training with `loss` on these class counts leads to, at a ridge or in its vanishing limit.
 
     Parameters
     ----------
     counts : ClassCounts, sequence of k positive numbers, or text such as "10,10,1,1"
     loss : str
-        A registered name: "ce" (SELI; also "seli"), "weighted", "la", "ldt", "cdt", "vs", "etf".
+        A registered name: "ce" (also "seli"), "weighted", "la", "ldt", "cdt", "vs", "mse", "relu-ce", "scl", "etf".
+    ridge : float, optional
+        λ = √(λ_W λ_H) > 0 with the loss SUMMED over samples (`ridge_from_weight_decay` converts a mean loss);
+        the limit λ → 0 when left out.
+    bias : bool
+        Whether the head has a bias (finite ridge only).
+    bias_ridge : float, optional
+        λ_b > 0 of λ_b/2‖b‖²; a bias without it is free.
+    tolerance : float
+        Relative duality gap asked of the solver; NotConverged is warned, and the gap returned, when it is missed.
     **parameters
         The loss's own: `weight` ω, `delta` δ, `temperature` ("label" or "class"), `iota` ι; (k,) each.
 
@@ -166,7 +208,9 @@ def predict(counts: Any, loss: str = "ce", **parameters: Any) -> Geometry:
     Raises
     ------
     InvalidInput
-        Unknown loss, a parameter the loss does not take or lacks, a vector of the wrong length or sign.
+        Unknown loss, a parameter the loss does not take or lacks, a vector of the wrong length or sign, a ridge ≤ 0.
+    OutsideTheory
+        A bias or ridge where no theorem covers it, with what is covered.
 
     References
     ----------
@@ -177,9 +221,18 @@ def predict(counts: Any, loss: str = "ce", **parameters: Any) -> Geometry:
     >>> geometry = predict([10, 10, 1, 1])
     >>> geometry.classifiers.norms.round(3).tolist()
     [1.472, 1.472, 1.042, 1.042]
+    >>> at_decay = predict([10, 10, 1, 1], ridge=0.5)
+    >>> at_decay.gap < 1e-9, at_decay.thresholds
+    (True, {'minority_collapse': 1.0, 'total_collapse': 3.16...})
     """
+    at = Setting(None if ridge is None else positive_number("ridge", ridge), _bias_setting(bias, bias_ridge), tolerance)
+    return geometry_at(ClassCounts.from_counts(counts), loss, at, parameters)
+
+
+def geometry_at(counts: ClassCounts, loss: str, at: Setting, parameters: Mapping[str, Any]) -> Geometry:
+    """`predict` with its setting made: parameters are checked against what the loss takes."""
     entry = GEOMETRIES[loss]
-    known = {name: p for name, p in entry.parameters.items() if name != "counts"}
+    known = {name: p for name, p in entry.parameters.items() if name not in ("counts", "at")}
     given = {name: value for name, value in parameters.items() if value is not None}
     for name in given:
         if name not in known:
@@ -188,8 +241,16 @@ def predict(counts: Any, loss: str = "ce", **parameters: Any) -> Geometry:
     for name, parameter in known.items():
         if parameter.default is parameter.empty and name not in given:
             raise InvalidInput(f"loss '{loss}' needs {name}, one positive number per class")
-    geometry: Geometry = entry.function(ClassCounts.from_counts(counts), **given)
+    geometry: Geometry = entry.function(counts, at, **given)
     return geometry
+
+
+def _bias_setting(bias: bool, bias_ridge: float | None) -> float | None:
+    if bias_ridge is None:
+        return 0.0 if bias else None
+    if not bias:
+        raise InvalidInput(f"bias_ridge was given without a bias, got {bias_ridge}: ask for a bias too")
+    return positive_number("bias_ridge", bias_ridge)
 
 
 def target_geometry(target: str, counts: ClassCounts) -> Geometry:
@@ -198,7 +259,8 @@ def target_geometry(target: str, counts: ClassCounts) -> Geometry:
     Parameters
     ----------
     target : str
-        A registered loss without required parameters: "seli", "etf", ….
+        A registered loss without required parameters ("seli", "etf", …), or "ridge:λ" for cross-entropy at that
+        ridge (loss summed over samples).
     counts : ClassCounts
 
     Raises
@@ -206,7 +268,12 @@ def target_geometry(target: str, counts: ClassCounts) -> Geometry:
     InvalidInput
         An unknown name, or one that needs parameters.
     """
+    name, colon, value = target.partition(":")
     try:
+        if name == "ridge":
+            return predict(counts, ridge=positive_number("the λ of ridge:λ", value))
+        if colon:
+            raise InvalidInput("only ridge:λ takes a value")
         return predict(counts, target)
     except OutsideTheory:
         raise

@@ -18,8 +18,9 @@ import numpy as np
 
 from neuralcollapse.counts import ClassCounts
 from neuralcollapse.gram import DiagonalPlusLowRank, Gram
-from neuralcollapse.groups import Groups, group_equal
+from neuralcollapse.groups import Groups
 from neuralcollapse.predict.quadrature import square_root_rule
+from neuralcollapse.predict.symmetry import LossParameters
 
 # Up to this many groups the low-rank part is stored as its g × g entries, formed without cancellation.
 _ENTRIES_BELOW = 64
@@ -34,18 +35,14 @@ class LimitGrams:
     logits: DiagonalPlusLowRank
 
 
-def interpolating_grams(counts: Float[np.ndarray, " k"], temperature: Float[np.ndarray, " k"],
-                        direction: Float[np.ndarray, " k"]) -> LimitGrams:
+def interpolating_grams(counts: ClassCounts, loss: LossParameters | None = None) -> LimitGrams:
     """G_W, G_M and the class logits of the embeddings that interpolate (I − eeᵀ) diag(1/δ).
 
     Parameters
     ----------
-    counts : (k,) array
-        n_c.
-    temperature : (k,) array
-        δ_c > 0.
-    direction : (k,) array
-        e up to length; positive entries.
+    counts : ClassCounts
+    loss : LossParameters, optional
+        Its temperatures δ give e: the uniform direction for label temperatures, 1/δ for class temperatures.
 
     Returns
     -------
@@ -56,10 +53,11 @@ def interpolating_grams(counts: Float[np.ndarray, " k"], temperature: Float[np.n
     ----------
     thrampoulidis2022, Theorem 1; behnia2023; theory.md §2–3.
     """
-    groups = group_equal(counts, temperature, direction)
-    first = groups.first
-    n, delta = counts[first], temperature[first]
-    e2 = direction[first] ** 2
+    loss = LossParameters(temperature=loss.temperature, by_label=loss.by_label) if loss else LossParameters()
+    groups = loss.groups(counts)
+    n = counts.values[groups.first]
+    delta = np.ones_like(n) if loss.temperature is None else loss.temperature[groups.first]
+    e2 = np.ones_like(n) if loss.by_label else delta**-2.0
     e2 = e2 / (groups.sizes @ e2)
     nodes, weights = square_root_rule(float((n / delta**2).min()), float((n / delta**2).max()))
     root = _SquareRoot(groups, n / delta**2, e2, nodes, weights)

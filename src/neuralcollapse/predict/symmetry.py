@@ -19,6 +19,59 @@ from typing import NamedTuple
 from jaxtyping import Float
 import numpy as np
 
+from neuralcollapse.counts import ClassCounts
+from neuralcollapse.groups import Groups, refine
+
+
+@dataclass(frozen=True, eq=False)
+class LossParameters:
+    """ω, δ (or Δ) and ι of a parameterised cross-entropy, None where neutral (no array over a million classes then).
+
+    Attributes
+    ----------
+    weight, temperature, offset : (k,) arrays or None
+    by_label : bool
+        Whether δ_y multiplies all logits of class y's samples (LDT) or Δ_c logit c of every sample (CDT, VS).
+    """
+
+    weight: Float[np.ndarray, " k"] | None = None
+    temperature: Float[np.ndarray, " k"] | None = None
+    offset: Float[np.ndarray, " k"] | None = None
+    by_label: bool = False
+
+    @property
+    def neutral(self) -> bool:
+        """Whether this is plain cross-entropy."""
+        return self.weight is None and self.temperature is None and self.offset is None
+
+    def groups(self, counts: ClassCounts) -> Groups:
+        """Classes that are interchangeable: equal in count and in every parameter."""
+        given = (self.weight, self.temperature, self.offset)
+        return refine(counts.groups, *(column for column in given if column is not None))
+
+
+def reduce_problem(counts: ClassCounts, loss: LossParameters,
+                   bias_ridge: float | None) -> tuple[Groups, ReducedProblem]:
+    """Group interchangeable classes and write the problem over the groups.
+
+    Parameters
+    ----------
+    counts : ClassCounts
+    loss : LossParameters
+    bias_ridge : float or None
+        λ_b of the head's bias; 0 leaves it free, None means there is no bias.
+    """
+    groups = loss.groups(counts)
+    first, sizes = groups.first, groups.sizes.astype(np.float64)
+    weight, delta = (np.ones(sizes.size) if column is None else column[first]
+                     for column in (loss.weight, loss.temperature))
+    offset = np.zeros(sizes.size) if loss.offset is None else loss.offset[first]
+    slope = np.repeat(delta[:, None], delta.size, axis=1)
+    null = np.sqrt(sizes) / (1.0 if loss.by_label else delta)
+    problem = ReducedProblem(sizes, counts.values[first], weight, offset, slope.T.copy() if loss.by_label else slope,
+                             null / np.linalg.norm(null), bias_ridge)
+    return groups, problem
+
 
 class Point(NamedTuple):
     """A point, a direction or a gradient of the reduced problem; leading axes are batches."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from jaxtyping import Bool
 import numpy as np
@@ -10,10 +10,12 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from neuralcollapse.measure import Measurement
 from neuralcollapse.predict import Geometry
 from neuralcollapse.show.class_axis import split_cosines
 from neuralcollapse.show.facts import PAIRS, norm_ratio
+
+if TYPE_CHECKING:  # it loads torch, which a prediction can do without
+    from neuralcollapse.measure import Measurement
 
 _CLASSES_LISTED = 20
 _NUMERIC = ("samples", "‖w‖", "‖μ‖", "classifiers", "embeddings", "both")
