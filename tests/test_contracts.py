@@ -49,7 +49,17 @@ def test_scaling_all_counts_changes_nothing(loss):
         np.testing.assert_allclose(one, two, atol=1e-13)
 
 
-@pytest.mark.parametrize("loss", LOSSES)
+@pytest.mark.parametrize("loss", [name for name in LOSSES if GEOMETRIES[name].options.get("frame") == "orthogonal"])
+@pytest.mark.parametrize("k", [2, 5, 100])
+def test_equal_counts_give_orthogonal_means_where_theory_says_so(loss, k):
+    geometry = predict(np.full(k, 7), loss)
+    np.testing.assert_allclose(geometry.embeddings.unit().dense(), np.eye(k) / np.sqrt(k), atol=1e-13)
+    centred = geometry.classifiers.dense() - geometry.classifiers.dense().mean(0)
+    centred -= centred.mean(1, keepdims=True)
+    np.testing.assert_allclose(centred / np.linalg.norm(centred), (np.eye(k) - 1 / k) / np.sqrt(k - 1), atol=1e-13)
+
+
+@pytest.mark.parametrize("loss", [name for name in LOSSES if GEOMETRIES[name].options.get("frame") != "orthogonal"])
 @pytest.mark.parametrize("k", [2, 5, 100])
 def test_equal_counts_and_neutral_parameters_give_the_simplex(loss, k):
     simplex = (np.eye(k) - 1 / k) / np.sqrt(k - 1)
@@ -69,7 +79,10 @@ def test_neutral_parameters_recover_the_parent(loss):
 def test_factors_realise_what_is_predicted(loss):
     geometry = predict(COUNTS, loss, **random_parameters(loss, np.random.default_rng(3), 5))
     classifiers, means = geometry.factors(11, seed=0)
-    np.testing.assert_allclose(classifiers @ means.T, geometry.logits.dense(), atol=1e-12)
+    for product, matrix in ((classifiers @ means.T, geometry.logits),
+                            (classifiers @ classifiers.T, geometry.classifiers),
+                            (means @ means.T, geometry.embeddings)):
+        np.testing.assert_allclose(product, matrix.dense(), atol=1e-12 * matrix.frobenius)
 
 
 @pytest.mark.parametrize("loss", LOSSES)

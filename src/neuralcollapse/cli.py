@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from io import TextIOWrapper
 import json
-import os
 from pathlib import Path
 import sys
 from typing import Annotated, Any
@@ -26,74 +25,103 @@ app = typer.Typer(
 # Newer typer carries its own click: take the base of usage errors from whichever it uses.
 _UsageProblem: type[Exception] = next(base for base in typer.BadParameter.__mro__ if base.__name__ == "ClickException")
 
+_COUNTS, _RIDGE = "Class counts (give one)", "Weight decay"
 _DATA, _MODEL = "Data", "Model and training"
 _JSON = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout and nothing else there.")]
 
 
-def _print_version(asked: bool) -> None:
+def _print_version(asked: bool) -> bool:
     if asked:
         from neuralcollapse import __version__
 
         typer.echo(__version__)
         raise typer.Exit
+    return asked
 
 
-@app.callback(invoke_without_command=True)
-def _root(context: typer.Context, version: Annotated[bool, typer.Option(
-        "--version", help="Print the version and exit.", callback=_print_version, is_eager=True)] = False) -> None:
-    if context.invoked_subcommand is None:
-        typer.echo(context.get_help())
+@app.callback()
+def _root(version: Annotated[bool, typer.Option("--version", help="Print the version and exit.",
+                                                callback=_print_version, is_eager=True)] = False) -> None:
+    pass
 
 
 @app.command(epilog="Examples:  neuralcollapse predict --step k=10,ratio=100,n_min=5   ·   "
+                    "neuralcollapse predict --counts 500,500,5,5 --weight-decay 5e-4   ·   "
                     "neuralcollapse predict --counts 500,50,5 --delta 3,2,1 --temperature label --json")
 def predict(
-    counts: Annotated[str | None, typer.Option(help="Samples per class: 10,10,1,1", rich_help_panel="Class counts "
-                                               "(give one)")] = None,
+    counts: Annotated[str | None, typer.Option(help="Samples per class: 10,10,1,1", rich_help_panel=_COUNTS)] = None,
     step: Annotated[str | None, typer.Option(
         help="(R, ρ)-STEP imbalance: k=10,ratio=10,minority=0.5,n_min=50 (or n_max=…)",
-        rich_help_panel="Class counts (give one)")] = None,
+        rich_help_panel=_COUNTS)] = None,
     long_tail: Annotated[str | None, typer.Option(
-        help="Exponential long tail: k=100,ratio=100,n_max=500", rich_help_panel="Class counts (give one)")] = None,
+        help="Exponential long tail: k=100,ratio=100,n_max=500", rich_help_panel=_COUNTS)] = None,
     labels: Annotated[Path | None, typer.Option(
         help="A file of labels to count: .npy, .npz, or text with one a line",
-        rich_help_panel="Class counts (give one)")] = None,
-    loss: Annotated[str, typer.Option(help="ce (also seli), weighted, la, ldt, cdt, vs, etf")] = "ce",
+        rich_help_panel=_COUNTS)] = None,
+    loss: Annotated[str, typer.Option(
+        help="ce (also seli), weighted, la, ldt, cdt, vs, mse, relu-ce, scl, etf")] = "ce",
     weight: Annotated[str | None, typer.Option(help="Class weights ω, one number per class")] = None,
     delta: Annotated[str | None, typer.Option(help="Temperatures δ, one number per class")] = None,
     temperature: Annotated[str | None, typer.Option(
         help="What --delta multiplies: 'class' (Δ_c z_c, CDT/VS; the default) or 'label' (δ_y z, LDT)")] = None,
     iota: Annotated[str | None, typer.Option(help="Additive offsets ι, one number per class")] = None,
+    ridge: Annotated[float | None, typer.Option(
+        help="λ = √(λ_W λ_H), the loss summed over samples  [default: λ → 0]", rich_help_panel=_RIDGE)] = None,
+    weight_decay: Annotated[float | None, typer.Option(
+        help="Instead of --ridge: w in (w/2)‖W‖² beside a mean loss", rich_help_panel=_RIDGE)] = None,
+    feature_penalty: Annotated[float | None, typer.Option(
+        help="p in (p/2) Σ_i ‖h_i‖² beside a mean loss  [default: w]", rich_help_panel=_RIDGE)] = None,
+    n: Annotated[float | None, typer.Option(
+        "--n", help="Training samples of the mean loss  [default: the sum of the counts]",
+        rich_help_panel=_RIDGE)] = None,
+    bias: Annotated[bool, typer.Option("--bias", help="The head has a bias (with a ridge only).",
+                                       rich_help_panel=_RIDGE)] = False,
+    bias_ridge: Annotated[float | None, typer.Option(
+        help="λ_b in λ_b/2‖b‖², the loss summed  [default: a free bias]", rich_help_panel=_RIDGE)] = None,
+    path: Annotated[bool, typer.Option(
+        "--path", help="Follow the geometry along λ (with --plot: norms, cosines, distances and thresholds).",
+        rich_help_panel=_RIDGE)] = False,
     full: Annotated[bool, typer.Option("--full", help="Write k × k tables above 200 classes too.")] = False,
     plot: Annotated[Path | None, typer.Option(help="Draw the geometry into this file (.png, .pdf, .svg).")] = None,
     as_json: _JSON = False,
 ) -> None:
-    """Predict the geometry from class counts and a loss, in the limit of vanishing ridge."""
-    from neuralcollapse.predict import predict as predict_geometry
+    """Predict the geometry from class counts and a loss: at a weight decay, or in its vanishing limit."""
+    from neuralcollapse.predict.decay import ridge_from_options
+    from neuralcollapse.predict.geometry import predict as predict_geometry
+    from neuralcollapse.predict.path import ridge_path
+    from neuralcollapse.show.figures import save_path, save_prediction
+    from neuralcollapse.show.terminal import print_geometry, print_path
 
-    numbers = {name: None if text is None else parse_numbers(name, text)
-               for name, text in {"weight": weight, "delta": delta, "iota": iota}.items()}
+    parameters: dict[str, Any] = {name: None if text is None else parse_numbers(name, text)
+                                  for name, text in {"weight": weight, "delta": delta, "iota": iota}.items()}
     profile = _one_profile(counts, step, long_tail, labels)
-    geometry = predict_geometry(profile, loss, temperature=temperature, **numbers)
-    if plot is not None:
-        from neuralcollapse.show.figures import save_prediction
-
-        save_prediction(geometry, plot)
-    if as_json:
-        _print_json(geometry.to_dict(full))
-    else:
-        from neuralcollapse.show.terminal import print_geometry
-
-        print_geometry(geometry, Console())
+    ridge = ridge_from_options(ridge, weight_decay, feature_penalty, n, profile)
+    parameters.update(temperature=temperature, bias=bias, bias_ridge=bias_ridge)
+    if path:
+        along = ridge_path(profile, loss=loss, **parameters)
         if plot is not None:
-            typer.echo(f"\nDrawn into {plot}")
+            save_path(along, plot, ridge)
+        if as_json:
+            _print_json(along.to_dict())
+        else:
+            print_path(along, Console())
+    else:
+        geometry = predict_geometry(profile, loss, ridge=ridge, **parameters)
+        if plot is not None:
+            save_prediction(geometry, plot)
+        if as_json:
+            _print_json(geometry.to_dict(full))
+        else:
+            print_geometry(geometry, Console())
+    if plot is not None and not as_json:
+        typer.echo(f"\nDrawn into {plot}")
 
 
 @app.command(epilog="FILE holds features (n, d), labels (n,), weight (k, d) as in torch's Linear.weight, and "
                     "optionally bias (k,).  Example:  neuralcollapse measure epoch-100.npz --target seli --json")
 def measure(
     file: Annotated[Path, typer.Argument(help="A .npz or .safetensors snapshot of features, labels and head.")],
-    target: Annotated[str, typer.Option(help="The geometry to hold it against: seli, etf.")] = "seli",
+    target: Annotated[str, typer.Option(help="What to hold it against: seli, etf, ridge:λ, mse, relu-ce, scl.")] = "seli",
     center: Annotated[str, typer.Option(
         help="What class means are centred on: classes (their mean), samples (the mean of all), none.")] = "classes",
     as_json: _JSON = False,
@@ -113,8 +141,8 @@ def measure(
 
 
 @app.command(epilog="Examples:  neuralcollapse train --preset demo --out runs/demo   ·   neuralcollapse train "
-                    "--dataset mnist5k --model cnn --imbalance long-tail --ratio 100 --epochs 40   ·   neuralcollapse train "
-                    "--resume runs/demo")
+                    "--dataset mnist5k --model cnn --imbalance long-tail --ratio 100 --epochs 40   ·   "
+                    "neuralcollapse train --resume runs/demo")
 def train(
     config: Annotated[Path | None, typer.Option(help="A YAML file of settings; flags win over it.")] = None,
     preset: Annotated[str | None, typer.Option(help="A named configuration to start from: demo.")] = None,
@@ -173,8 +201,12 @@ def train(
     }.items() if value is not None}
     chosen = resolve_config(config, preset, flags, settings or [], resume)
     folder = resume or out or Path("runs") / run_name(chosen)
-    with TrainProgress() as progress:
-        run = train_network(chosen, folder, resume=resume is not None, on_epoch=progress)
+    try:
+        with TrainProgress() as progress:
+            run = train_network(chosen, folder, resume=resume is not None, on_epoch=progress)
+    except KeyboardInterrupt:
+        typer.echo(f"Stopped. Continue with:  neuralcollapse train --resume {folder}", err=True)
+        raise typer.Exit(130) from None
     page = write_report(run)
     if as_json:
         _print_json({"run": str(folder), "report": str(page), "last": run.history[-1]})
@@ -241,16 +273,13 @@ def main() -> None:
         if isinstance(stream, TextIOWrapper):
             stream.reconfigure(errors="replace")  # ‖μ‖ on a terminal that cannot show it
     try:
-        code = app(standalone_mode=False)
+        code = app(sys.argv[1:] or ["--help"], prog_name="neuralcollapse", standalone_mode=False)
     except InvalidInput as error:
         code = _complain(str(error))
     except _UsageProblem as error:
         code = _complain(_usage(error))
     except (typer.Abort, KeyboardInterrupt):
         code = 130
-    except BrokenPipeError:  # the reader, such as `head`, has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        code = 0
     except MemoryError as error:
         code = _complain(f"not enough memory: {error}", 1)
     except OSError as error:
@@ -260,6 +289,9 @@ def main() -> None:
 
 def _usage(error: Any) -> str:
     message = " ".join(error.format_message().split()).rstrip(".")
+    details = getattr(error.__cause__, "errors", None)  # newer typer leaves out what was given
+    if details is not None:
+        message = f"{message.split(', unable')[0]}, got {details()[0]['input']!r}"
     context = getattr(error, "ctx", None)
     return message if context is None else f"{message} (see {context.command_path} --help)"
 

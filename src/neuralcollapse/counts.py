@@ -87,7 +87,7 @@ class ClassCounts:
         return cls(counts, names)
 
     @classmethod
-    def step(cls, classes: int, ratio: float, minority: float = 0.5, *,
+    def step(cls, classes: float, ratio: float, minority: float = 0.5, *,
              n_min: float | None = None, n_max: float | None = None) -> ClassCounts:
         """(R, ρ)-STEP imbalance: (1−ρ)k majority classes of R·n_min samples, then ρk minorities of n_min.
 
@@ -130,7 +130,7 @@ class ClassCounts:
         return cls(np.repeat([float(high), float(low)], [classes - few, few]))
 
     @classmethod
-    def long_tail(cls, classes: int, ratio: float, n_max: float) -> ClassCounts:
+    def long_tail(cls, classes: float, ratio: float, n_max: float) -> ClassCounts:
         """Exponential long tail as in CIFAR-LT: n_c = ⌊n_max·R^(−c/(k−1))⌋, c = 0 … k−1.
 
         Parameters

@@ -182,7 +182,8 @@ class DiagonalPlusLowRank:
         """‖G/‖G‖ − F/‖F‖‖_F to another matrix of this form; NaN when either is zero."""
         if self.frobenius == 0 or other.frobenius == 0:
             return float("nan")
-        if self.k <= _DENSE_BELOW:
+        by_entries = self.basis is None and other.basis is None and self.groups.same_as(other.groups)
+        if self.k <= _DENSE_BELOW and not by_entries:
             return _unit_distance(self.dense(), other.dense())
         return (self * (1 / self.frobenius) + other * (-1 / other.frobenius)).frobenius
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 from jaxtyping import Int, Shaped
 import numpy as np
@@ -23,7 +24,7 @@ class Groups:
     index: Int[np.ndarray, " k"]
     sizes: Int[np.ndarray, " g"]
 
-    @property
+    @cached_property
     def first(self) -> Int[np.ndarray, " g"]:
         """One class of each group."""
         first = np.empty(self.sizes.size, dtype=np.int64)

@@ -165,7 +165,8 @@ BAD = [
     (bad(bias=np.ones(4)), "bias must be 5 finite numbers, one per class, got shape (4,) ([1.0, 1.0, 1.0, 1.0])"),
     (bad(center="median"), "center must be one of classes, samples, none, got 'median'"),
     (bad(targets=("selli",)), "target must name a geometry, got 'selli': unknown loss 'selli': did you mean 'seli'? "
-                              "known: cdt, ce, etf, la, ldt, seli, vs, weighted"),
+                              "known: cdt, ce, etf, la, ldt, mse, relu-ce, scl, seli, vs, "
+                              "weighted"),
     (bad(counts=[1, 2]), "counts must be one per class, expected 5, got 2"),
     (lambda: CollapseMetric(5, 12).measurement(), "nothing to measure yet: call update(features, labels) first"),
     (lambda: CollapseMetric(5, 12).update(torch.ones(3, 12), torch.zeros(4, dtype=torch.long)),

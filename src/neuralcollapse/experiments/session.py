@@ -26,6 +26,8 @@ from neuralcollapse.experiments.score import Scored
 from neuralcollapse.measure import Measurement, measure_model
 from neuralcollapse.measure.probe import evaluating
 
+_DISTINCT_COUNTS = 40  # up to which the geometry at a ridge is solved within a fraction of a second
+
 
 class Session:
     """The network of one run.
@@ -81,7 +83,8 @@ class Session:
                 model(inputs)
         self.check_loss(test.loss, epoch)
         with Scored(model, self._inputs, self._labels, counts.k) as train:
-            measurement = measure_model(model, train, counts=counts, head="head", center=self.config.center)
+            measurement = measure_model(model, train, counts=counts, head="head", center=self.config.center,
+                                        targets=self.targets)
         recall = test.recall
         return {"train": {"loss": finite(train.loss), "accuracy": train.accuracy},
                 "test": {"loss": finite(test.loss), "accuracy": test.accuracy,
@@ -89,6 +92,15 @@ class Session:
                          "majority_accuracy": _mean(recall[~counts.minority]),
                          "minority_accuracy": _mean(recall[counts.minority]),
                          "per_class_accuracy": [finite(value) for value in recall]}}, measurement
+
+    @property
+    def targets(self) -> tuple[str, ...]:
+        """What the geometry is held against: SELI first, the ETF, and the geometry at the run's own ridge."""
+        counts = self.data.counts
+        head, features = self.config.ridges(float(counts.n))
+        if head > 0 and features > 0 and counts.groups.sizes.size <= _DISTINCT_COUNTS:
+            return ("seli", "etf", f"ridge:{np.sqrt(head * features):.6g}")
+        return ("seli", "etf")
 
     def check_loss(self, loss: float, epoch: int) -> None:
         """Raise InvalidInput when training has diverged."""

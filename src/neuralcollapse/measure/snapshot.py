@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from jaxtyping import Float, Shaped
+from jaxtyping import Shaped
 import numpy as np
 
 from neuralcollapse.checks import UNREADABLE, InvalidInput, why_unreadable
@@ -37,10 +37,11 @@ class Snapshot:
     [0, 0, 1, 1]
     """
 
-    features: Float[np.ndarray, "n d"]
-    labels: Shaped[np.ndarray, " n"]
-    weight: Float[np.ndarray, "k d"]
-    bias: Float[np.ndarray, " k"] | None = None
+    # As read from a file: whether they fit together is for `measure` to say, in words.
+    features: Shaped[np.ndarray, ...]
+    labels: Shaped[np.ndarray, ...]
+    weight: Shaped[np.ndarray, ...]
+    bias: Shaped[np.ndarray, ...] | None = None
 
     def save(self, path: Path | str) -> None:
         """Write to `.npz` or `.safetensors`, by the name's ending."""

@@ -180,8 +180,8 @@ def merged_classes(geometry: Geometry, tolerance: float = 1e-9) -> tuple[tuple[s
     return tuple(shared)
 
 
-def require_ridge(ridge: float | None, weight_decay: float | None, feature_penalty: float | None,
-                  n: float | None, counts: ClassCounts) -> float | None:
+def ridge_from_options(ridge: float | None, weight_decay: float | None, feature_penalty: float | None,
+                       n: float | None, counts: ClassCounts) -> float | None:
     """λ from either way of saying it on a command line; None when neither is."""
     if weight_decay is None:
         if feature_penalty is not None or n is not None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from jaxtyping import Float
 import numpy as np
 
@@ -12,7 +10,6 @@ from neuralcollapse.counts import ClassCounts
 from neuralcollapse.gram import DiagonalPlusLowRank, Gram
 from neuralcollapse.groups import Groups
 from neuralcollapse.predict.geometry import GEOMETRIES, Geometry, Setting
-from neuralcollapse.predict.limit import interpolating_grams
 
 _HEAD = "unconstrained features, no head bias"
 
@@ -31,7 +28,7 @@ def square_loss(counts: ClassCounts, at: Setting) -> Geometry:
     return Geometry(counts, "mse", _diagonal(groups, zeta * np.sqrt(n)), _diagonal(groups, zeta / np.sqrt(n)),
                     _diagonal(groups, zeta), f"{_HEAD}, d ≥ k", ("dang2023",), at.ridge,
                     objective=None if at.ridge is None else float(loss),
-                    thresholds=_vanishing(n, np.sqrt(n)))
+                    find_thresholds=lambda _: _vanishing(n, np.sqrt(n)))
 
 
 @GEOMETRIES.register("relu-ce", source="dang2024", parent=None, frame="orthogonal")
@@ -59,7 +56,7 @@ def nonnegative_cross_entropy(counts: ClassCounts, at: Setting) -> Geometry:
                                              -np.repeat(gap[None, :] / k, gap.size, axis=0))
     return Geometry(counts, "relu-ce", classifiers, _diagonal(groups, means2), logits,
                     f"{_HEAD}, non-negative features, d ≥ k", ("dang2024",), at.ridge, objective=objective,
-                    thresholds=_vanishing(n, np.sqrt(n * (k - 1) / k)))
+                    find_thresholds=lambda _: _vanishing(n, shape), balanced=False)
 
 
 @GEOMETRIES.register("scl", source="kini2023", parent=None, frame="orthogonal")
@@ -73,7 +70,7 @@ def supervised_contrastive(counts: ClassCounts, at: Setting) -> Geometry:
                             "bias: leave both out")
     frame = _diagonal(counts.groups, np.ones(counts.groups.sizes.size))
     return Geometry(counts, "scl", frame, frame, frame, "non-negative unit features, d ≥ k, batches in which every "
-                    "pair of samples meets", ("kini2023",))
+                    "pair of samples meets", ("kini2023",), balanced=False)
 
 
 @GEOMETRIES.register("etf", source=("papyan2020", "zhu2021"), parent=None)
@@ -81,11 +78,9 @@ def simplex(counts: ClassCounts, at: Setting) -> Geometry:
     """The simplex equiangular tight frame of balanced classes, whatever the counts."""
     if at.ridge is not None or at.bias_ridge is not None:
         raise OutsideTheory("the simplex ETF has no ridge or bias: leave both out, or ask for loss 'ce'")
-    balanced = ClassCounts(np.ones(counts.k))
-    grams = interpolating_grams(balanced)
-    geometry = Geometry(balanced, "etf", grams.classifiers, grams.embeddings, grams.logits, "balanced classes",
-                        ("papyan2020", "zhu2021"))
-    return replace(geometry, counts=counts)
+    k, g = counts.k, counts.groups.sizes.size
+    frame = Gram.from_blocks(counts.groups, np.full(g, 1 - 1 / k), np.full((g, g), -1 / k))
+    return Geometry(counts, "etf", frame, frame, frame, "balanced classes", ("papyan2020", "zhu2021"), balanced=False)
 
 
 def _diagonal(groups: Groups, own: Float[np.ndarray, " g"]) -> Gram:

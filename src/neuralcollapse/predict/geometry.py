@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -30,8 +30,6 @@ class Setting:
         λ_b of the head's bias; 0 is a free bias, None no bias.
     tolerance : float
         Relative duality gap asked of a solver.
-    bracket : bool
-        Bisect for a collapse threshold that has no closed form.
     start : object
         A neighbouring solution to start from.
     """
@@ -39,7 +37,6 @@ class Setting:
     ridge: float | None = None
     bias_ridge: float | None = None
     tolerance: float = 1e-9
-    bracket: bool = True
     start: object = None
 
 
@@ -74,13 +71,14 @@ class Geometry:
         The minimum of the convex problem at this ridge; None for closed forms in the limit.
     gap : float or None
         Certified relative duality gap; None for closed forms.
-    thresholds : dict
-        λ at which the first minority collapses (equal classes merge, or a dimension is lost) and at which
-        everything does; None where there is none or it is unknown.
+    find_thresholds : callable
+        Gives `thresholds` when they are asked for; its argument allows a bisection.
     bias_values : (k,) array or None
         The head's bias b at the optimum.
     point : object
         The solver's own variables, to start a neighbouring solution from.
+    balanced : bool
+        Whether W and M are the balanced factors of the logits, as ridges on both make them (theory.md §1).
     """
 
     counts: ClassCounts
@@ -94,9 +92,10 @@ class Geometry:
     bias: bool = False
     objective: float | None = None
     gap: float | None = None
-    thresholds: Mapping[str, float | None] = field(default_factory=lambda: dict(_UNKNOWN))
+    find_thresholds: Callable[[bool], Mapping[str, float | None]] = field(default=lambda _: dict(_UNKNOWN), repr=False)
     bias_values: Float[np.ndarray, " k"] | None = None
     point: object = field(default=None, repr=False)
+    balanced: bool = True
 
     @property
     def k(self) -> int:
@@ -104,13 +103,39 @@ class Geometry:
         return self.counts.k
 
     @cached_property
+    def thresholds(self) -> Mapping[str, float | None]:
+        """λ of "minority_collapse" (equal classes merge, or a dimension is lost) and of "total_collapse".
+
+        In closed form where theory has it, else the middle of a bracket of relative width 1e-3; None where there is
+        none or it is unknown.
+        """
+        return self.find_thresholds(True)
+
+    @cached_property
+    def total_collapse(self) -> float:
+        """λ from which every logit but the bias is zero; NaN where it is unknown."""
+        total = self.find_thresholds(False)["total_collapse"]
+        return float("nan") if total is None else total
+
+    @cached_property
     def _factorised(self) -> tuple[Float[np.ndarray, "k r"], Float[np.ndarray, "k r"]]:
+        if not self.balanced:
+            return self._jointly_factorised()
         # A = C D^{1/2} = VΛUᵀ gives W = VΛ^{1/2} and M = D^{-1/2}UΛ^{1/2} (theory.md §1), up to one rotation.
         root_counts = np.sqrt(self.counts.values)
         left, singular, right = np.linalg.svd(self.logits.dense() * root_counts)
         r = int(np.sum(singular > singular[0] * self.k * np.finfo(float).eps * 8)) if singular[0] > 0 else 0
         spread = np.sqrt(singular[:r])
         return left[:, :r] * spread, right[:r].T * spread / root_counts[:, None]
+
+    def _jointly_factorised(self) -> tuple[Float[np.ndarray, "k r"], Float[np.ndarray, "k r"]]:
+        """W and M as the halves of one factor of the Gram matrix of all 2k vectors."""
+        cross = self.logits.dense()
+        joint = np.block([[self.classifiers.dense(), cross], [cross.T, self.embeddings.dense()]])
+        values, vectors = np.linalg.eigh(joint)
+        kept = values > values[-1] * 2 * self.k * np.finfo(float).eps * 8
+        factor = vectors[:, kept] * np.sqrt(values[kept])
+        return factor[:self.k], factor[self.k:]
 
     @property
     def rank(self) -> int:

@@ -19,7 +19,7 @@ from neuralcollapse.predict.geometry import GEOMETRIES, Geometry, Setting
 from neuralcollapse.predict.limit import interpolating_grams
 from neuralcollapse.predict.newton import within_thresholds
 from neuralcollapse.predict.ridge import rank_loss, solve_ridge, total_collapse
-from neuralcollapse.predict.symmetry import LossParameters, Point, reduce_problem
+from neuralcollapse.predict.symmetry import LossParameters, Point, ReducedProblem, reduce_problem
 from neuralcollapse.predict.thresholds import collapse_thresholds
 
 _ASSUMES = "unconstrained features, d ≥ k − 1"
@@ -82,7 +82,9 @@ def _limit(counts: ClassCounts, at: Setting, parameters: LossParameters) -> Geom
     grams = interpolating_grams(counts, parameters)
     geometry = Geometry(counts, "ce", grams.classifiers, grams.embeddings, grams.logits, _IN_THE_LIMIT,
                         ("thrampoulidis2022",))
-    return replace(geometry, thresholds=collapse_thresholds(counts)) if parameters.neutral else geometry
+    if not parameters.neutral:
+        return geometry
+    return replace(geometry, find_thresholds=lambda _: collapse_thresholds(counts))
 
 
 def _finite(counts: ClassCounts, at: Setting, parameters: LossParameters) -> Geometry:
@@ -90,17 +92,22 @@ def _finite(counts: ClassCounts, at: Setting, parameters: LossParameters) -> Geo
     groups, problem = reduce_problem(counts, parameters, at.bias_ridge)
     start = at.start if isinstance(at.start, Point) else None
     found = solve_ridge(groups, problem, at.ridge, at.tolerance, start)
+    return Geometry(counts, "ce", found.classifiers, found.embeddings, found.logits, _ASSUMES, ("thrampoulidis2022",),
+                    at.ridge, at.bias_ridge is not None, found.solution.objective, found.solution.gap,
+                    lambda bisect: _thresholds(problem, bisect), found.bias, found.solution.point)
+
+
+def _thresholds(problem: ReducedProblem, bisect: bool) -> dict[str, float | None]:
+    """Total collapse, and the first collapse below it: in closed form for equal classes, else by bisection."""
     top = total_collapse(problem)[0]
-    thresholds: dict[str, float | None] = {"minority_collapse": None, "total_collapse": top}
+    first: float | None = None
     merging = within_thresholds(problem)[problem.repeated]
     if (merging < top * (1 - 1e-9)).any():
-        thresholds["minority_collapse"] = float(merging.min())
-    elif at.bracket and 1 < problem.g <= _BRACKETED_BELOW:
+        first = float(merging.min())
+    elif bisect and 1 < problem.g <= _BRACKETED_BELOW:
         low, high = rank_loss(problem, top)
-        thresholds["minority_collapse"] = float(np.sqrt(low * high)) if high < top * (1 - 1e-9) else None
-    return Geometry(counts, "ce", found.classifiers, found.embeddings, found.logits, _ASSUMES, ("thrampoulidis2022",),
-                    at.ridge, at.bias_ridge is not None, found.solution.objective, found.solution.gap, thresholds,
-                    found.bias, found.solution.point)
+        first = float(np.sqrt(low * high)) if high < top * (1 - 1e-9) else None
+    return {"minority_collapse": first, "total_collapse": top}
 
 
 def _renamed(geometry: Geometry, loss: str, *source: str) -> Geometry:

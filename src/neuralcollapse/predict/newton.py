@@ -16,6 +16,7 @@ from jaxtyping import Float
 import numpy as np
 from scipy.special import xlogy
 
+from neuralcollapse.predict.small import Frame, newton_direction
 from neuralcollapse.predict.symmetry import Point, Probabilities, ReducedProblem
 
 _ITERATIONS = 200
@@ -23,6 +24,7 @@ _RESOLUTION = 64 * np.finfo(float).eps  # relative change of the objective that 
 _IDLE = 6  # steps without one after which nothing more is to be had
 _HURRY = 1.05  # a dual violated by this factor is mended before the current rank is solved
 _LONGEST = 6.0  # largest change of a logit in one step: where a softmax saturates, Newton's own is far too long
+_DENSE_GROUPS = 12  # up to here a Newton system is formed and solved densely
 _TINY = 1e-300
 
 
@@ -243,6 +245,11 @@ class _Newton:
     # -- the Newton system --------------------------------------------------------------------------
 
     def _newton_direction(self, state: _State, gradient: Point, tangent: Point) -> Point:
+        if self.problem.g <= _DENSE_GROUPS and not self.has_bias and state.singular.size:
+            frame = Frame(state.left, state.singular, state.right, self._normal(state, gradient), self.active)
+            direction = newton_direction(self.problem, frame, state.probabilities, self.ridge, tangent)
+            if direction is not None:
+                return direction
         apply = self._hessian(state, gradient)
         residual = Point(-tangent.between, -tangent.within, -tangent.bias)
         return self._conjugate_gradients(state, apply, residual)

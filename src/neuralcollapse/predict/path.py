@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from jaxtyping import Float, Int
@@ -66,6 +66,20 @@ class RidgePath:
     ranks: Int[np.ndarray, " p"]
     events: tuple[Event, ...]
     at: Callable[[float], Geometry]
+
+    def to_dict(self) -> dict[str, Any]:
+        """The path as JSON-ready numbers, finite or None (`predict --path --json`)."""
+        def numbers(values: Float[np.ndarray, " p"]) -> list[float | None]:
+            return [float(value) if np.isfinite(value) else None for value in values]
+
+        first = self.geometries[0]
+        return {"counts": first.to_dict()["counts"], "loss": first.loss, "bias": first.bias,
+                "ridges": self.ridges.tolist(), "ranks": self.ranks.tolist(),
+                "objectives": [geometry.objective for geometry in self.geometries],
+                "gaps": [geometry.gap for geometry in self.geometries],
+                "to_limit": {kind: numbers(values) for kind, values in self.to_limit.items()},
+                "to_etf": {kind: numbers(values) for kind, values in self.to_etf.items()},
+                "events": [asdict(event) for event in self.events]}
 
     @property
     def worst_gap(self) -> float:
@@ -133,19 +147,17 @@ def ridge_path(counts: Any, low: float | None = None, high: float | None = None,
     if "parent" not in GEOMETRIES[loss].options or GEOMETRIES[loss].options.get("frame") or loss == "etf":
         raise OutsideTheory(f"a path along the ridge is solved for the cross-entropies, got loss '{loss}': "
                             "its geometry is in closed form, ask predict for any ridge")
-    top = predict(profile, loss, ridge=1.0, bias=bias, bias_ridge=bias_ridge, **parameters).thresholds["total_collapse"]
-    assert top is not None
+    top = predict(profile, loss, ridge=1.0, bias=bias, bias_ridge=bias_ridge, **parameters).total_collapse
     low = 1e-4 * top if low is None else positive_number("low", low)
     high = 1.25 * top if high is None else positive_number("high", high)
     if low >= high:
         raise InvalidInput(f"a path needs low < high, got {low:g} and {high:g}")
     if points < 2:
         raise InvalidInput(f"a path needs at least 2 points, got {points}")
-    setting = Setting(1.0, bias_ridge if bias_ridge is not None else (0.0 if bias else None), tolerance, False)
+    free = bias_ridge if bias_ridge is not None else (0.0 if bias else None)
 
     def at(ridge: float, start: object = None) -> Geometry:
-        here = Setting(ridge, setting.bias_ridge, tolerance, False, start)
-        return geometry_at(profile, loss, here, parameters)
+        return geometry_at(profile, loss, Setting(ridge, free, tolerance, start), parameters)
 
     ridges = np.geomspace(low, high, points)
     geometries = _follow(ridges, at)
@@ -194,6 +206,11 @@ def lambda_eff(path: RidgePath, classifiers: Float[np.ndarray, "k d"] | None = N
         squares = [getattr(geometry, name).distance(factor) ** 2 for name, factor in factors.items()]
         return float(np.sqrt(np.mean(squares)))
 
+    return nearest_ridge(path, distance)
+
+
+def nearest_ridge(path: RidgePath, distance: Callable[[Geometry], float]) -> RidgeEstimate:
+    """`lambda_eff` for a distance of one's own: a function of the geometry, NaN where it is zero."""
     curve = np.array([distance(geometry) for geometry in path.geometries])
     known = np.where(np.isnan(curve), np.inf, curve)  # beyond total collapse there is no shape to compare
     best = int(known.argmin())
@@ -267,8 +284,7 @@ def _events(counts: ClassCounts, parameters: Mapping[str, Any], ridges: Float[np
     events = [Event("group collapse", float(thresholds[j]), float(counts.values[first][j]), int(groups.sizes[j]),
                     bool(np.array_equal(open_at[:, j], ridges < thresholds[j])))
               for j in np.flatnonzero(groups.sizes > 1)]
-    top = geometries[0].thresholds["total_collapse"]
-    assert top is not None
+    top = geometries[0].total_collapse
     alive = np.array([g.classifiers.frobenius > 0 for g in geometries])
     events.append(Event("total collapse", top, float(counts.n_max), counts.k,
                         bool(np.array_equal(alive, ridges < top))))

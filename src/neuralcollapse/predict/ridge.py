@@ -71,10 +71,11 @@ def solve_ridge(groups: Groups, problem: ReducedProblem, ridge: float, tolerance
         best = solve(problem, ridge, tolerance, first_guess(problem, ridge) if start is None else start)
         if best.gap > tolerance:
             best = min(best, _solve_by_continuation(problem, ridge, tolerance), key=lambda found: found.gap)
+        assembled = _assemble(groups, problem, best)
     if best.gap > tolerance:
         warnings.warn(f"ridge {ridge:.4g}: relative duality gap {best.gap:.1e} instead of {tolerance:.1e}",
                       NotConverged, stacklevel=2)
-    return _assemble(groups, problem, best)
+    return assembled
 
 
 def first_guess(problem: ReducedProblem, ridge: float) -> Point:

@@ -205,6 +205,16 @@ class ReducedProblem:
         off = probabilities.off
         return self.pull_back(self.mass * off * (change - (off * change).sum(axis=-2, keepdims=True)))
 
+    @cached_property
+    def jacobian(self) -> Float[np.ndarray, "g g h"]:
+        """For each column j the matrix from (T_·j, p_j) to the differences of group j's samples, h = g + 1."""
+        g = self.g
+        units = np.eye(g)
+        spread = np.repeat(units[:, :, None], g, axis=2)  # row i of every column at once: columns do not mix
+        batch = np.concatenate([spread, np.zeros((1, g, g))])
+        within = np.concatenate([np.zeros((g, g)), np.ones((1, g))])
+        return self.differences(Point(batch, within, np.zeros((g + 1, g)))).transpose(2, 1, 0).copy()
+
     # -- approximate inverse ------------------------------------------------------------------------
 
     def inverse_curvature(self, probabilities: Probabilities, residual: Point, shift: float) -> Point:

@@ -1,4 +1,4 @@
-"""Three kinds of picture as plain data: curves over epochs, heatmaps with one scale, values per class.
+"""Kinds of picture as plain data: curves over epochs or along λ, heatmaps with one scale, values per class.
 
 A picture is prepared once (`figures.py`) and drawn by plotly (report, explorer) or matplotlib (papers, README)
 from the same numbers: `chart.plotly()`, `chart.matplotlib()`. Neither library is imported before that.
@@ -8,13 +8,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from jaxtyping import Float
 import numpy as np
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure, SubFigure
+
+_LETTER = 0.026  # width of a letter above a narrow panel, as a share of its axis
+_SAME_PLACE = 0.012
 
 
 @dataclass(frozen=True)
@@ -38,8 +41,20 @@ class Level:
 
 
 @dataclass(frozen=True)
+class Mark:
+    """A vertical line through every panel, or a band when it has a second end; `label` stands above it."""
+
+    name: str
+    x: float
+    colour: str
+    label: str = ""
+    dashed: bool = True
+    end: float | None = None
+
+
+@dataclass(frozen=True)
 class Panel:
-    """Axes with curves."""
+    """Axes with curves; `signed` where values may be negative."""
 
     title: str
     y_label: str
@@ -47,6 +62,7 @@ class Panel:
     levels: tuple[Level, ...] = ()
     log_y: bool = False
     percent: bool = False
+    signed: bool = False
 
     def values(self) -> Float[np.ndarray, " v"]:
         """Every finite value drawn."""
@@ -105,6 +121,22 @@ class Lines(Chart):
     x: Float[np.ndarray, " e"]
     log_x: bool
     y_limits: tuple[float, float] | None = None
+    marks: tuple[Mark, ...] = ()
+    x_label: ClassVar[str] = "epoch"
+
+    @property
+    def dotted(self) -> bool:
+        """Whether every value gets a marker of its own."""
+        return self.x.size <= 60
+
+    @property
+    def x_limits(self) -> tuple[float, float] | None:
+        """The ends of the axis; None where they follow from the curves."""
+        return None
+
+    def labels(self) -> list[PlacedLabel]:
+        """Where the labels of the marks stand."""
+        return []
 
     @property
     def positions(self) -> Float[np.ndarray, " e"]:
@@ -119,6 +151,62 @@ class Lines(Chart):
             {d * f for d in decades for f in (1, 2, 5) if d * f <= top})
         zero = ([0.5], ["0"]) if self.x.min(initial=1) < 1 else ([], [])
         return zero[0] + steps, zero[1] + [f"{step:g}" for step in steps]
+
+
+@dataclass(frozen=True)
+class PlacedLabel:
+    """A mark's label: its centre as a share of the axis, in a row above the panel, 0 the lowest."""
+
+    text: str
+    at: float
+    row: int
+    colour: str
+
+
+@dataclass(frozen=True)
+class Sweep(Lines):
+    """Panels of curves along the ridge λ, on a logarithmic axis."""
+
+    x_label: ClassVar[str] = "λ"
+
+    @property
+    def dotted(self) -> bool:
+        """Curves along λ are smooth: no markers."""
+        return False
+
+    @property
+    def positions(self) -> Float[np.ndarray, " e"]:
+        """λ itself."""
+        return self.x
+
+    @property
+    def x_limits(self) -> tuple[float, float]:
+        """All of the curves and all of the marks."""
+        places = [float(self.x[0]), float(self.x[-1]), *(mark.x for mark in self.marks if mark.end is None)]
+        return min(places), max(places)
+
+    def ticks(self) -> tuple[list[float], list[str]]:
+        """Ticks of λ."""
+        return log_ticks(*self.x_limits)
+
+    def labels(self) -> list[PlacedLabel]:
+        """The marks' labels, those at one place joined, in as many rows as keep them apart."""
+        low, high = np.log(self.x_limits)
+        joined: list[tuple[float, Mark, str]] = []
+        for mark in sorted((mark for mark in self.marks if mark.label), key=lambda mark: mark.x):
+            at = float((np.log(mark.x) - low) / (high - low))
+            if joined and at - joined[-1][0] < _SAME_PLACE:
+                joined[-1] = (joined[-1][0], mark, f"{joined[-1][2]}, {mark.label}")
+            else:
+                joined.append((at, mark, mark.label))
+        placed: list[PlacedLabel] = []
+        for at, mark, text in joined:
+            half = _LETTER * (len(text) + 1) / 2
+            centre = float(np.clip(at, half, max(1 - half, half)))
+            taken = {label.row for label in placed
+                     if abs(label.at - centre) < half + _LETTER * (len(label.text) + 1) / 2}
+            placed.append(PlacedLabel(text, centre, min(set(range(len(placed) + 1)) - taken), mark.colour))
+        return placed
 
 
 @dataclass(frozen=True)
@@ -195,12 +283,14 @@ def panel_parts(panel: Any) -> tuple[Any, ...]:
     return (*panel.bars, *panel.marks) if isinstance(panel, ClassPanel) else (*panel.curves, *panel.levels)
 
 
-def legend_entries(chart: Chart) -> list[Curve | Level]:
+def legend_entries(chart: Chart) -> list[Curve | Level | Mark]:
     """What a legend names, once each; a curve that is alone in its panel is named by the panel's title."""
-    entries: dict[str, Curve | Level] = {}
+    entries: dict[str, Curve | Level | Mark] = {}
     for panel in chart.panels:
         parts = panel_parts(panel)
         if sum(isinstance(part, Curve) for part in parts) > 1:
             for part in parts:
                 entries.setdefault(part.name, part)
+    for mark in chart.marks if isinstance(chart, Lines) else ():
+        entries.setdefault(mark.name, mark)
     return list(entries.values())

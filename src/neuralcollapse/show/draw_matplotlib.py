@@ -38,8 +38,9 @@ def _(chart: Lines, into: Figure | SubFigure | None = None) -> Figure | SubFigur
     figure, cells = _cells(chart, into, (3.4, 2.8))
     for axes, panel in zip(cells, chart.panels, strict=True):
         _draw_curves(axes, chart, panel)
-        axes.set_title(panel.title, fontsize=10)
-        axes.set_xlabel("epoch")
+        rows = _draw_marks(axes, chart)
+        axes.set_title(panel.title, fontsize=10, pad=6 + 9 * rows)
+        axes.set_xlabel(chart.x_label)
         axes.set_ylabel(_math(panel.y_label))
         _despine(axes)
     _legend(chart, figure, cells)
@@ -78,7 +79,7 @@ def _(chart: Bars, into: Figure | SubFigure | None = None) -> Figure | SubFigure
 def _draw_curves(axes: Axes, chart: Lines, panel: Panel) -> None:
     for curve in panel.curves:
         axes.plot(chart.positions, curve.y, color=COLOURS[curve.colour][0], label=curve.name, markersize=3.5,
-                  marker=MARKERS[curve.marker][1] if chart.x.size <= 60 else None,
+                  marker=MARKERS[curve.marker][1] if chart.dotted else None,
                   linestyle="--" if curve.dashed else "-", linewidth=1.6)
     for level in panel.levels:
         axes.axhline(level.y, color=COLOURS[level.colour][0], linestyle=":", linewidth=1.3, label=level.name)
@@ -94,12 +95,32 @@ def _draw_curves(axes: Axes, chart: Lines, panel: Panel) -> None:
         axes.set_yticks(*log_ticks(low, high))
         axes.yaxis.set_minor_locator(NullLocator())
         axes.set_ylim(low, high)
+    elif panel.signed:
+        axes.axhline(0, color="0.6", linewidth=0.6, zorder=1)
     else:
         axes.set_ylim(bottom=0)
     if chart.y_limits is not None:
         axes.set_ylim(*chart.y_limits)
     if panel.percent:
         axes.yaxis.set_major_formatter(FuncFormatter(lambda share, _: f"{100 * share:g}%"))
+
+
+def _draw_marks(axes: Axes, chart: Lines) -> int:
+    """Vertical lines and bands with their labels above the panel; how many rows those take."""
+    for mark in chart.marks:
+        colour = COLOURS[mark.colour][0]
+        if mark.end is not None:
+            axes.axvspan(mark.x, mark.end, color=colour, alpha=0.18, linewidth=0, label=mark.name)
+        else:
+            axes.axvline(mark.x, color=colour, linestyle=(0, (4, 3)) if mark.dashed else "-",
+                         linewidth=1.1 if mark.dashed else 1.5, label=mark.name, zorder=1.5)
+    if chart.x_limits is not None:
+        axes.set_xlim(*chart.x_limits)
+    labels = chart.labels()
+    for label in labels:
+        axes.annotate(label.text, (label.at, 1), (0, 3 + 9 * label.row), xycoords="axes fraction",
+                      textcoords="offset points", ha="center", fontsize=7, color=COLOURS[label.colour][0])
+    return max((label.row + 1 for label in labels), default=0)
 
 
 def _draw_classes(axes: Axes, panel: ClassPanel, places: int) -> None:
@@ -152,7 +173,7 @@ def _legend(chart: Chart, figure: Any, cells: list[Axes]) -> None:
             entries.setdefault(label, handle)
     if len(named) > 1:
         figure.legend([entries[name] for name in named], [_math(name) for name in named], loc="outside lower center",
-                      ncols=min(len(named), 4), frameon=False, fontsize=8)
+                      ncols=min(len(named), max(4, 2 * chart.columns)), frameon=False, fontsize=8)
 
 
 def _math(text: str) -> str:

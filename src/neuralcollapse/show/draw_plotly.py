@@ -52,8 +52,11 @@ def _(chart: Lines) -> go.Figure:
         for level in panel.levels:
             figure.add_trace(_level(chart, level, level.name in unnamed), row, column)
         unnamed -= {part.name for part in panel_parts(panel)}
+        _add_marks(figure, chart, place, unnamed)
         x = {"type": "log", "tickvals": ticks[0], "ticktext": ticks[1]} if chart.log_x else {"rangemode": "tozero"}
-        figure.update_xaxes(title_text="epoch", **x, row=row, col=column)
+        if chart.x_limits is not None:
+            x["range"] = np.log10(chart.x_limits).tolist()
+        figure.update_xaxes(title_text=chart.x_label, **x, row=row, col=column)
         y_label = with_subscripts(panel.y_label, r"\1<sub>\2</sub>")
         figure.update_yaxes(title_text=y_label, **_y_scale(chart, panel), row=row, col=column)
     return figure
@@ -106,11 +109,37 @@ def _line(chart: Lines, panel: Panel, curve: Curve, first: bool) -> go.Scatter:
     value = "%{y:.1%}" if panel.percent else "%{y:.4g}"
     return go.Scatter(
         x=_plain(chart.positions), y=_plain(curve.y), customdata=_plain(chart.x), name=escape(curve.name, quote=False),
-        mode="lines+markers" if chart.x.size <= 60 else "lines", legendgroup=curve.name,
+        mode="lines+markers" if chart.dotted else "lines", legendgroup=curve.name,
         showlegend=first,
         line={"color": colour, "width": 2, "dash": "dash" if curve.dashed else "solid"},
         marker={"color": colour, "size": 6, "symbol": MARKERS[curve.marker][0]},
-        hovertemplate=f"epoch %{{customdata}}: {value}")
+        hovertemplate=f"{chart.x_label} %{{customdata}}: {value}")
+
+
+def _add_marks(figure: go.Figure, chart: Lines, place: int, unnamed: set[str]) -> None:
+    """Vertical lines and bands as shapes over the whole height, their labels above the panel."""
+    axis = str(place + 1) if place else ""
+    for mark in chart.marks:
+        colour = COLOURS[mark.colour][0]
+        look: dict[str, Any] = (
+            {"type": "line", "x1": mark.x, "line": {"color": colour, "width": 1.4 if mark.dashed else 2,
+                                                    "dash": "dash" if mark.dashed else "solid"}}
+            if mark.end is None else
+            {"type": "rect", "x1": mark.end, "fillcolor": colour, "opacity": 0.18, "line": {"width": 0}})
+        figure.add_shape(xref=f"x{axis}", yref=f"y{axis} domain", x0=mark.x, y0=0, y1=1, layer="below",
+                         name=escape(mark.name, quote=False), legendgroup=mark.name,
+                         showlegend=mark.name in unnamed, **look)
+        unnamed.discard(mark.name)
+    labels = chart.labels()
+    for label in labels:
+        figure.add_annotation(xref=f"x{axis} domain", yref=f"y{axis} domain", x=label.at, y=1, yanchor="bottom",
+                              yshift=1 + 12 * label.row, text=escape(label.text, quote=False), showarrow=False,
+                              font={"size": 10, "color": COLOURS[label.colour][0]})
+    if labels:
+        rows = max(label.row + 1 for label in labels)
+        figure.update_layout(margin_t=max(figure.layout.margin.t, 6 + 12 * rows))
+        if len(chart.panels) > 1:
+            figure.layout.annotations[place].yshift = 12 * rows
 
 
 def _level(chart: Lines, level: Any, first: bool) -> go.Scatter:
@@ -175,6 +204,8 @@ def _y_scale(chart: Lines, panel: Panel) -> dict[str, Any]:
         ticks, labels = log_ticks(low, high)
         return {"type": "log", "tickvals": ticks, "ticktext": labels,
                 "range": [float(np.log10(low)), float(np.log10(high))]}
+    if panel.signed:
+        return {"rangemode": "normal"}
     return {"rangemode": "tozero"} if limits is None else {"range": list(limits)}
 
 

@@ -2,9 +2,11 @@
 
 distances(run).plotly()            a plotly Figure
 distances(run).matplotlib()        the same as a matplotlib Figure
-save_prediction(geometry, path)    a file
+save_prediction(geometry, file)    a file
+save_path(path, file)              the same for a path along the ridge
 """
 
+from neuralcollapse.show.path_figures import path_charts, path_figure, save_path
 from neuralcollapse.show.prediction import (
     predicted_grams,
     predicted_norms,
@@ -23,6 +25,7 @@ from neuralcollapse.show.run_figures import (
 )
 
 __all__ = [
-    "accuracies", "collapse", "distances", "grams", "norms", "predicted_grams", "predicted_norms",
-    "prediction_charts", "prediction_figure", "save_prediction", "summary_figure", "training",
+    "accuracies", "collapse", "distances", "grams", "norms", "path_charts", "path_figure", "predicted_grams",
+    "predicted_norms", "prediction_charts", "prediction_figure", "save_path", "save_prediction", "summary_figure",
+    "training",
 ]

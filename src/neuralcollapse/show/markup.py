@@ -11,7 +11,18 @@ from typing import Any
 from jaxtyping import Float
 import numpy as np
 
-from neuralcollapse.show.charts import Bars, Chart, ClassPanel, Curve, Heatmap, Level, Lines, legend_entries
+from neuralcollapse.show.charts import (
+    Bars,
+    Chart,
+    ClassPanel,
+    Curve,
+    Heatmap,
+    Level,
+    Lines,
+    Mark,
+    Sweep,
+    legend_entries,
+)
 from neuralcollapse.show.palette import COLOURS
 from neuralcollapse.show.wording import number, percent, with_subscripts
 
@@ -58,7 +69,7 @@ def details(summary: str, body: str) -> str:
 
 def prose(text: str) -> str:
     """A sentence; what stands between backticks is set as code."""
-    return re.sub(r"`([^`]+)`", r"<code>\1</code>", escape(text))
+    return re.sub(r"`([^`]+)`", r"<code>\1</code>", with_subscripts(escape(text), SUBSCRIPT))
 
 
 def side_by_side(*parts: str) -> str:
@@ -100,7 +111,7 @@ def figure(chart: Chart, identity: str, extra: str = "", titled: bool = True) ->
         f'aria-label="{escape(f"{chart.title}: {panel.title}")}"></div></div>'
         for place, panel in enumerate(chart.panels))
     described = f'<span class="unseen"> {escape(chart.description)}</span>'
-    caption = f"<figcaption>{escape(chart.caption)}{described}</figcaption>"
+    caption = f"<figcaption>{with_subscripts(escape(chart.caption), SUBSCRIPT)}{described}</figcaption>"
     title = f"<h3>{escape(chart.title)}</h3>" if titled else ""
     numbers = _numbers(chart)
     return (f'<figure aria-label="{escape(chart.title)}">{title}{_legend(chart)}{extra}'
@@ -118,21 +129,27 @@ def _legend(chart: Chart) -> str:
         return ""
     bars = {bar.name for panel in chart.panels if isinstance(panel, ClassPanel) for bar in panel.bars}
     marks = isinstance(chart, Bars)
-    items = "".join(f"<li>{_swatch(entry, entry.name in bars, marks)}{with_subscripts(escape(entry.name), SUBSCRIPT)}"
-                    "</li>" for entry in entries)
+    bare = isinstance(chart, Lines) and not chart.dotted
+    items = "".join(f"<li>{_swatch(entry, entry.name in bars, marks, bare)}"
+                    f"{with_subscripts(escape(entry.name), SUBSCRIPT)}</li>" for entry in entries)
     return f'<ul class="legend" aria-label="Legend">{items}</ul>'
 
 
-def _swatch(entry: Curve | Level, bar: bool, mark: bool) -> str:
+def _swatch(entry: Curve | Level | Mark, bar: bool, mark: bool, bare: bool) -> str:
     colour = f"var(--{entry.colour})"
     if bar:
         shape = f'<rect x="4" y="1" width="20" height="10" fill="{colour}"/>'
+    elif isinstance(entry, Mark):
+        dash = ' stroke-dasharray="3 2"' if entry.dashed else ""
+        shape = (f'<path d="M14 0V12" stroke="{colour}" stroke-width="2"{dash}/>' if entry.end is None else
+                 f'<rect x="6" y="0" width="16" height="12" fill="{colour}" opacity=".25"/>')
     elif isinstance(entry, Level):
         shape = f'<path d="M0 6H28" stroke="{colour}" stroke-width="2" stroke-dasharray="2 3"/>'
     else:
         dash = ' stroke-dasharray="6 3"' if entry.dashed else ""
         line = "" if mark else f'<path d="M0 6H28" stroke="{colour}" stroke-width="2"{dash}/>'
-        shape = f'{line}<g fill="{colour}" stroke="{colour}" stroke-width="0">{_SHAPES[entry.marker]}</g>'
+        marker = f'<g fill="{colour}" stroke="{colour}" stroke-width="0">{_SHAPES[entry.marker]}</g>'
+        shape = line if bare else line + marker
     return f'<svg width="28" height="12" viewBox="0 0 28 12" aria-hidden="true">{shape}</svg>'
 
 
@@ -140,7 +157,8 @@ def _numbers(chart: Chart) -> Table | None:
     if isinstance(chart, Lines):
         columns = [(f"{panel.title}: {curve.name}", curve.y, percent if panel.percent else number)
                    for panel in chart.panels for curve in panel.curves]
-        return _columns(chart.title, "epoch", [f"{epoch:.0f}" for epoch in chart.x], columns)
+        form = ".3g" if isinstance(chart, Sweep) else ".0f"
+        return _columns(chart.title, chart.x_label, [f"{x:{form}}" for x in chart.x], columns)
     if isinstance(chart, Bars):
         columns = [(f"{panel.title}: {curve.name}", curve.y, percent if panel.percent else number)
                    for panel in chart.panels for curve in (*panel.bars, *panel.marks)]

@@ -11,6 +11,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from neuralcollapse.show.wording import number
+
 # role: (on white, on a dark page)
 COLOURS = {
     "ink": ("#3b4248", "#c9d1d6"),
@@ -54,11 +56,20 @@ def diverging_scale(dark: bool = False, steps: int = 16) -> list[tuple[float, st
 
 def target_name(target: str) -> str:
     """How a predicted geometry is called in pictures and tables."""
+    if target.startswith("ridge:"):
+        return f"λ = {_short(target.removeprefix('ridge:'))}"
     return TARGET_NAMES.get(target, target)
+
+
+def target_colour(target: str) -> str:
+    """The colour of a predicted geometry."""
+    return TARGET_COLOURS.get(target, "orange" if target.startswith("ridge:") else "green")
 
 
 def in_a_sentence(target: str) -> str:
     """How a predicted geometry is called in a sentence."""
+    if target.startswith("ridge:"):
+        return f"the geometry at {target_name(target)}"
     return f"the {target_name(target)}" if target == "etf" else target_name(target)
 
 
@@ -70,6 +81,13 @@ def short_names(names: Sequence[str], width: int = 18) -> list[str]:
         short.append(line if len(line) <= width else f"{line[:width - 7]}…{line[-6:]}")
     twice = {name for name in short if short.count(name) > 1} if len(set(short)) < len(short) else set()
     return [f"{name} ({c})" if name in twice else name for c, name in enumerate(short)]
+
+
+def _short(ridge: str) -> str:
+    try:
+        return number(float(ridge))
+    except ValueError:  # written by a newer version
+        return ridge
 
 
 def _rgb(colour: str) -> tuple[int, ...]:

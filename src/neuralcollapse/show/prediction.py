@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -121,14 +122,21 @@ def save_prediction(geometry: Geometry, path: str | Path) -> Path:
     InvalidInput
         Another suffix, or a place that cannot be written.
     """
+    return save_picture(f"Predicted: {target_name(geometry.loss)}", lambda: prediction_charts(geometry),
+                        lambda: prediction_figure(geometry), path)
+
+
+def save_picture(title: str, charts: Callable[[], list[Chart]], figure: Callable[[], Figure],
+                 path: str | Path) -> Path:
+    """Write a figure, or its charts as a page, in the format the suffix names."""
     path = Path(path)
     if path.suffix.lower() not in _SUFFIXES:
         raise InvalidInput(f"a picture's file name must end in {', '.join(_SUFFIXES)}, got '{path.name}'")
     try:
         if path.suffix.lower() == ".html":
             from neuralcollapse.show.report import write_charts
-            return write_charts(f"Predicted: {target_name(geometry.loss)}", prediction_charts(geometry), path)
-        prediction_figure(geometry).savefig(path, dpi=160)
+            return write_charts(title, charts(), path)
+        figure().savefig(path, dpi=160)
     except OSError as error:
         raise InvalidInput(f"cannot write the picture to '{path}': {error.strerror or error}") from None
     return path

@@ -6,11 +6,12 @@ from collections.abc import Mapping, Sequence
 from functools import cache, cached_property
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
+import warnings
 
 from jaxtyping import Float
 import numpy as np
 
-from neuralcollapse.checks import InvalidInput
+from neuralcollapse.checks import InvalidInput, NotConverged
 from neuralcollapse.counts import ClassCounts
 from neuralcollapse.predict import Geometry, target_geometry
 
@@ -122,7 +123,9 @@ class Reading:
 
     def _geometry(self, target: str) -> Geometry | None:
         try:
-            return target_geometry(target, self.counts)
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", NotConverged)  # a picture shows what there is
+                return target_geometry(target, self.counts)
         except InvalidInput:  # written by a newer version, or a name that is no geometry here
             return None
 

@@ -16,11 +16,13 @@ from neuralcollapse.show import run_figures as figures
 from neuralcollapse.show import tables
 from neuralcollapse.show.charts import Chart, Heatmaps
 from neuralcollapse.show.class_axis import ONE_BY_ONE
+from neuralcollapse.show.decay import along_decay, decay_charts
+from neuralcollapse.show.decay_sentences import decay_sentences
 from neuralcollapse.show.frames import gram_frames
 from neuralcollapse.show.markup import colour_bar, details, paragraph, prose, section, side_by_side, table
 from neuralcollapse.show.page import Page, write_text
 from neuralcollapse.show.reading import Reading, RunLike
-from neuralcollapse.show.sentences import verdict
+from neuralcollapse.show.sentences import Sentence, verdict
 
 _ALWAYS_CITED = ("thrampoulidis2022", "papyan2020", "behnia2023")
 
@@ -84,12 +86,16 @@ def _header(name: str, reading: Reading) -> str:
 
 
 def _verdict(reading: Reading) -> str:
-    items = "".join(f"<div><dt>{escape(sentence.topic)}</dt><dd>{prose(sentence.text)}</dd></div>"
-                    for sentence in verdict(reading.run))
     tiles = "".join(f'<li><span class="value">{escape(tile.value)}</span><span class="label">{escape(tile.label)}'
                     f'</span><span class="against">{escape(tile.beside)}</span></li>' for tile in tables.tiles(reading))
     row = f'<ul class="tiles" aria-label="Key numbers">{tiles}</ul>' if tiles else ""
-    return section("verdict", "What came out", row, f'<dl class="verdict">{items}</dl>')
+    return section("verdict", "What came out", row, _statements(verdict(reading.run)))
+
+
+def _statements(sentences: Sequence[Sentence]) -> str:
+    items = "".join(f"<div><dt>{escape(sentence.topic)}</dt><dd>{prose(sentence.text)}</dd></div>"
+                    for sentence in sentences)
+    return f'<dl class="verdict">{items}</dl>'
 
 
 def _findings(page: Page, reading: Reading) -> list[str]:
@@ -101,6 +107,7 @@ def _findings(page: Page, reading: Reading) -> list[str]:
         section("norms", "Norms and angles, measured beside predicted",
                 page.figure(figures.norms(run), "norms", titled=False),
                 side_by_side(table(tables.norms(reading)), table(tables.angles(reading)))),
+        _decay(page, reading),
         section("collapse", "Neural collapse, measure by measure",
                 page.figure(figures.collapse(run), "collapse", titled=False)),
         section("accuracy", "Accuracy", page.figure(figures.accuracies(run), "accuracy"),
@@ -123,6 +130,15 @@ def _grams(page: Page, reading: Reading) -> str:
     for place in range(len(chart.panels)):  # the entries are in the frames
         del page.specs[f"grams-{place}"]["data"][0]["z"]
     return section("grams", title, body)
+
+
+def _decay(page: Page, reading: Reading) -> str:
+    found = along_decay(reading)
+    if found is None:
+        return ""
+    charts = decay_charts(found)
+    return section("decay", "Along the weight decay", _statements(decay_sentences(found)),
+                   *(page.figure(chart, identity) for identity, chart in charts.items()))
 
 
 def _slider(epochs: list[int]) -> str:

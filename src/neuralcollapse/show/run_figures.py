@@ -28,7 +28,7 @@ from neuralcollapse.show.charts import (
 from neuralcollapse.show.class_axis import ClassAxis, class_axis
 from neuralcollapse.show.facts import comparable_norms
 from neuralcollapse.show.levels import predicted_levels
-from neuralcollapse.show.palette import TARGET_COLOURS, in_a_sentence, target_name
+from neuralcollapse.show.palette import in_a_sentence, target_colour, target_name
 from neuralcollapse.show.reading import PARTS, Reading, RunLike
 from neuralcollapse.show.wording import number, percent, trend
 
@@ -55,7 +55,7 @@ def distances(run: RunLike) -> Lines:
     reading = Reading(run)
     curves = {part: tuple(
         Curve(f"to {in_a_sentence(target)}", reading.distances(part, target),
-              TARGET_COLOURS.get(target, "green"), marker, dashed=marker != _MARKERS[0])
+              target_colour(target), marker, dashed=marker != _MARKERS[0])
         for target, marker in zip(reading.targets, _MARKERS, strict=False)) for part, _, _ in PARTS}
     log_y = widely_spread(np.concatenate([curve.y for part in curves.values() for curve in part]))
     panels = tuple(Panel(title, symbol, curves[part], log_y=log_y) for part, title, symbol in PARTS)
@@ -195,8 +195,7 @@ def norms(run: RunLike) -> Bars:
     panels = []
     for part, _, _ in PARTS[:2]:
         found = comparable_norms(reading, part)
-        marks = tuple(Curve(target_name(target), axis.values(values), TARGET_COLOURS.get(target, "green"),
-                            marker)
+        marks = tuple(Curve(target_name(target), axis.values(values), target_colour(target), marker)
                       for (target, values), marker in zip(found.predicted.items(), _MARKERS, strict=False))
         panels.append(ClassPanel(f"Norms of {part}", "norm",
                                  (Curve("measured", axis.values(found.measured), "bar"),), marks))

@@ -4,21 +4,26 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from jaxtyping import Bool
+from jaxtyping import Bool, Float
 import numpy as np
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
 from neuralcollapse.predict import Geometry
+from neuralcollapse.predict.path import RidgePath
+from neuralcollapse.show.along import KINDS, event_line, summarise
 from neuralcollapse.show.class_axis import split_cosines
 from neuralcollapse.show.facts import PAIRS, norm_ratio
+from neuralcollapse.show.path_figures import limit_name
 
 if TYPE_CHECKING:  # it loads torch, which a prediction can do without
     from neuralcollapse.measure import Measurement
 
 _CLASSES_LISTED = 20
-_NUMERIC = ("samples", "‖w‖", "‖μ‖", "classifiers", "embeddings", "both")
+_ROWS, _BLOCKS, _ZERO = 12, "▁▂▃▄▅▆▇█", 1e-9
+_NUMERIC = ("λ", "‖w‖ maj/min", "‖μ‖ maj/min", "cos(w) min", "to SELI", "to the limit λ → 0", "to ETF", "rank",
+            "samples", "‖w‖", "‖μ‖", "classifiers", "embeddings", "both")
 
 
 def print_geometry(geometry: Geometry, console: Console) -> None:
@@ -69,6 +74,48 @@ def print_measurement(measurement: Measurement, console: Console) -> None:
                   f"{_number(values['margins']['min'])}; {_number(values['accuracy']['overall'])}")
     console.print(table)
     _print_groups(measurement, values, console)
+
+
+def print_path(path: RidgePath, console: Console) -> None:
+    """A path along λ: about twelve of its points, what happens on the way, and a sketch of the distance."""
+    counts, summary = path.geometries[0].counts, summarise(path)
+    _title(console, f"Along the ridge λ: {path.geometries[0].loss}, {counts.k:,} classes, n = {counts.n:,}, "
+                   f"ratio {counts.ratio:g}")
+    one, limit = counts.balanced, limit_name(path)
+    table = _table("λ", *(() if one else ("‖w‖ maj/min", "‖μ‖ maj/min", "cos(w) min")), f"to {limit}", "to ETF", "rank")
+    ratios = [summary.ratio(kind) for kind in KINDS]
+    for i in np.unique(np.linspace(0, path.ridges.size - 1, _ROWS).round().astype(int)):
+        shape = () if one else (ratios[0][i], ratios[1][i], summary.cosines["classifiers", "minority_minority"][i])
+        far = [0.0 if values[i] < _ZERO else values[i]
+               for values in (path.to_limit["classifiers"], path.to_etf["classifiers"])]
+        values = (*shape, *far)
+        table.add_row(f"{path.ridges[i]:.2g}", *(_number(None if np.isnan(value) else value) for value in values),
+                      f"{path.ranks[i]:,}")
+    console.print(table)
+    console.print(f"\nDistance to {limit} from λ = {path.ridges[0]:.2g} to {path.ridges[-1]:.2g}:  "
+                  f"{sparkline(path.to_limit['classifiers'])}", highlight=False)
+    console.print()
+    events = path.events if len(path.events) <= _ROWS else (*path.events[:_ROWS - 2], *path.events[-2:])
+    for event in events:
+        console.print(f"• {event_line(event)}", highlight=False)
+    if len(events) < len(path.events):
+        console.print(f"  ({len(path.events) - len(events)} groups in between are left out)", highlight=False)
+    console.print(f"\nDistances are those of the classifiers. Largest certified gap: {path.worst_gap:.1e}.",
+                  style="dim", highlight=False)
+
+
+def sparkline(values: Float[np.ndarray, " p"], width: int = 40) -> str:
+    """Values from 0 to their largest as one line of blocks; a dot where there is none.
+
+    Examples
+    --------
+    >>> sparkline(np.array([0.0, 0.5, 1.0, np.nan]))
+    '▁▅█·'
+    """
+    places = np.unique(np.linspace(0, values.size - 1, min(width, values.size)).round().astype(int))
+    top = float(values[np.isfinite(values)].max(initial=_ZERO))  # rounding is no shape
+    return "".join("·" if np.isnan(value) else _BLOCKS[min(int(value / top * len(_BLOCKS)), len(_BLOCKS) - 1)]
+                   for value in values[places].tolist())
 
 
 def _print_groups(measurement: Measurement, values: dict[str, Any], console: Console) -> None:

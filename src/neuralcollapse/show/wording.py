@@ -77,7 +77,7 @@ def with_subscripts(text: str, form: str) -> str:
     >>> with_subscripts("tr Σ_W / tr Σ_B", r"\1<sub>\2</sub>")
     'tr Σ<sub>W</sub> / tr Σ<sub>B</sub>'
     """
-    return re.sub(r"\b([DΣ])_([A-Z])(?![A-Za-z])", form, text)
+    return re.sub(r"\b([DΣλ])_([A-Z])(?![A-Za-z])", form, text)
 
 
 def cosine(value: float | None) -> str:

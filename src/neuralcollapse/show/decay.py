@@ -1,0 +1,152 @@
+"""Where a run sits along the weight decay: the path for its counts, the nearest λ, and the λ of its own penalties."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+import math
+import warnings
+
+from jaxtyping import Float
+import numpy as np
+
+from neuralcollapse.predict import CollapseSafety, Geometry, RidgeEstimate, RidgePair, RidgePath, collapse_safety
+from neuralcollapse.predict.path import nearest_ridge, ridge_path
+from neuralcollapse.show.charts import Curve, Mark, Panel, Sweep, widely_spread
+from neuralcollapse.show.class_axis import ONE_BY_ONE
+from neuralcollapse.show.levels import centred_grams
+from neuralcollapse.show.path_figures import event_marks, path_distances, path_shapes
+from neuralcollapse.show.reading import Reading, as_number, look
+from neuralcollapse.show.wording import number
+
+_DISTINCT, _POINTS = 40, 40  # counts up to which a path of so many points takes a second or two
+_PARTS = ("classifiers", "embeddings")
+_FAILURES = (ArithmeticError, ValueError, RuntimeError, LookupError)  # of a solver; none may break a report
+_OWN, _NEAREST, _FLAT = "λ of this run's penalties", "nearest λ", "within 5 % of the nearest"
+
+
+@dataclass(frozen=True, eq=False)
+class AlongDecay:
+    """What is known of a run along λ.
+
+    Attributes
+    ----------
+    path : RidgePath
+        For the training counts, cross-entropy, no bias.
+    penalties : (λ_W, λ_H) or None
+        As the run recorded them, loss summed; either may be 0.
+    estimate : RidgeEstimate or None
+        The λ nearest to the last Grams; None when none were kept.
+    curves : dict
+        The distance of "classifiers" and "embeddings" to the geometry at each λ of the path.
+    at_own : float or None
+        The same distance as the estimate's, at the λ of the run's own penalties.
+    safety : CollapseSafety or None
+        What the penalties merge; None unless both are positive.
+    """
+
+    path: RidgePath
+    penalties: tuple[float, float] | None
+    estimate: RidgeEstimate | None
+    curves: dict[str, Float[np.ndarray, " p"]]
+    at_own: float | None
+    safety: CollapseSafety | None
+
+    @property
+    def own(self) -> float | None:
+        """λ = √(λ_W λ_H) of the run's own penalties; None when one is 0 or unknown."""
+        return _ridge(self.penalties)
+
+    @property
+    def n(self) -> float:
+        """Training samples."""
+        return float(self.path.geometries[0].counts.n)
+
+
+def along_decay(reading: Reading) -> AlongDecay | None:
+    """Everything above; None with too many classes or distinct counts for it, or where the solver fails."""
+    counts = reading.counts
+    if counts.k > ONE_BY_ONE or counts.groups.sizes.size > _DISTINCT:
+        return None
+    try:
+        with warnings.catch_warnings(), np.errstate(all="ignore"):
+            warnings.simplefilter("ignore")
+            return _along(reading)
+    except _FAILURES:
+        return None
+
+
+def decay_charts(found: AlongDecay) -> dict[str, Sweep]:
+    """The pictures of the section: the run's distance against λ, and the geometry along λ."""
+    events = event_marks(found.path.events)
+    own = () if found.own is None else (Mark(_OWN, found.own, "ink", "own λ", dashed=False),)
+    estimate = found.estimate
+    if estimate is None:
+        marks = (*events, *own)
+        return {"along": path_shapes(found.path, marks), "along-distances": path_distances(found.path, marks)}
+    marks = (*events, *own, Mark(_NEAREST, estimate.ridge, "blue", "nearest", dashed=False))
+    return {"nearest": _curve_chart(found, estimate, (*marks, Mark(_FLAT, estimate.interval[0], "blue",
+                                                                   end=estimate.interval[1]))),
+            "along": path_shapes(found.path, marks)}
+
+
+def gram_distance(reading: Reading, geometry: Geometry) -> dict[str, float]:
+    """How far the last measured Grams are from a geometry whose class means are centred as the measured ones."""
+    kept = reading.grams(reading.last_epoch)
+    predicted = centred_grams(geometry, reading.center)
+    return {part: _apart(kept[part], predicted[part]) for part in _PARTS if part in kept}
+
+
+# -- parts ------------------------------------------------------------------------------------------
+
+
+def _along(reading: Reading) -> AlongDecay:
+    counts, penalties = reading.counts, _penalties(reading)
+    own = _ridge(penalties)
+    top = math.sqrt(counts.n_max)
+    low = 1e-4 * top if own is None else min(1e-4 * top, max(own / 3, 1e-8 * top))
+    path = ridge_path(counts, low=low, points=_POINTS)
+
+    def both(geometry: Geometry) -> float:
+        far = list(gram_distance(reading, geometry).values())
+        return math.sqrt(sum(value**2 for value in far) / len(far))
+
+    kept = [part for part in _PARTS if part in reading.grams(reading.last_epoch)]
+    curves = {part: np.array([gram_distance(reading, geometry)[part] for geometry in path.geometries])
+              for part in kept}
+    known = any(np.isfinite(curve).any() for curve in curves.values())
+    at_own = None if own is None or not known else both(path.at(own))
+    safety = None
+    if penalties is not None and own is not None:
+        safety = collapse_safety(counts, penalties[0] / counts.n, penalties[1] / counts.n)
+    return AlongDecay(path, penalties, nearest_ridge(path, both) if known else None, curves, at_own, safety)
+
+
+def _penalties(reading: Reading) -> tuple[float, float] | None:
+    found = [as_number(look(dict(reading.run.data), "ridges", part)) for part in _PARTS]
+    return None if any(math.isnan(value) or value < 0 for value in found) else (found[0], found[1])
+
+
+def _ridge(penalties: tuple[float, float] | None) -> float | None:
+    return None if penalties is None or min(penalties) == 0 else RidgePair(*penalties).ridge
+
+
+def _apart(measured: Float[np.ndarray, "k k"], predicted: Float[np.ndarray, "k k"]) -> float:
+    sizes = np.linalg.norm(measured), np.linalg.norm(predicted)
+    return float(np.linalg.norm(measured / sizes[0] - predicted / sizes[1])) if min(sizes) > 0 else float("nan")
+
+
+def _curve_chart(found: AlongDecay, estimate: RidgeEstimate, marks: tuple[Mark, ...]) -> Sweep:
+    curves = (Curve("both (root mean square)", estimate.distances, "ink"),
+              *(Curve(part, found.curves[part], colour, dashed=part == "embeddings")
+                for part, colour in (("classifiers", "green"), ("embeddings", "purple")) if part in found.curves))
+    values = np.concatenate([curve.y for curve in curves])
+    panel = Panel("Distance to the geometry at λ", "distance", curves if len(found.curves) > 1 else curves[1:],
+                  log_y=widely_spread(values))
+    low, high = estimate.interval
+    return Sweep("Distance of this network to the geometry at each λ",
+                 "Distance of the last measured Gram matrices to those predicted at λ = √(λ_W λ_H), the loss summed "
+                 "over samples; predicted class means are centred as the measured ones. The band holds every λ whose "
+                 "distance is within 5 % of the nearest.",
+                 f"The nearest λ is {number(estimate.ridge)} at a distance of {number(estimate.distance)}; from "
+                 f"{number(low)} to {number(high)} the distance is within 5 % of it.",
+                 (panel,), 1, found.path.ridges, True, marks=marks)
