@@ -73,6 +73,8 @@ def test_a_room_is_its_verb_in_any_order_of_import():
     code = ("import neuralcollapse.measure, neuralcollapse as nc, numpy as np;"
             "from neuralcollapse import measure, predict;"
             "assert callable(nc.measure) and callable(measure) and callable(nc.predict);"
+            "from neuralcollapse.experiments import train;"
+            "assert nc.train is nc.train and callable(nc.train) and callable(nc.experiments.train) and callable(train);"
             "print(nc.measure(np.eye(4), [0, 0, 1, 1]).measured.k, predict([2, 1]).k)")
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout == "2 2\n"
 

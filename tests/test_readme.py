@@ -26,7 +26,7 @@ def commands():
     for _, block in blocks("bash", "console", "shell", "sh"):
         for line in block.replace("\\\n", " ").splitlines():
             lexer = shlex.shlex(line.removeprefix("$ "), posix=True, punctuation_chars=True)
-            lexer.commenters = "#"
+            lexer.commenters, lexer.whitespace_split = "#", True
             words = list(lexer)
             if words[:1] == ["neuralcollapse"]:
                 end = next((i for i, word in enumerate(words) if set(word) <= set("|&;<>()")), len(words))

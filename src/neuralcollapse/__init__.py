@@ -25,7 +25,7 @@ _LATER = {
     "CollapseMetric": "neuralcollapse.measure", "ClassMoments": "neuralcollapse.measure",
     "Measurement": "neuralcollapse.measure", "Probe": "neuralcollapse.measure", "Snapshot": "neuralcollapse.measure",
     "Run": "neuralcollapse.experiments", "TrainConfig": "neuralcollapse.experiments",
-    "train": "neuralcollapse.experiments", "write_report": "neuralcollapse.show",
+    "train": "neuralcollapse.experiments.train", "write_report": "neuralcollapse.show",
 }
 
 __all__ = ["ClassCounts", "ClassMoments", "CollapseMetric", "Geometry", "Gram", "InvalidInput", "Measurement",

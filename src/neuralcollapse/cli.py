@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import asdict
 from io import TextIOWrapper
 import json
 from pathlib import Path
@@ -86,11 +87,11 @@ def predict(
     as_json: _JSON = False,
 ) -> None:
     """Predict the geometry from class counts and a loss: at a weight decay, or in its vanishing limit."""
-    from neuralcollapse.predict.decay import ridge_from_options
+    from neuralcollapse.predict.decay import ridge_from_options, safety_of
     from neuralcollapse.predict.geometry import predict as predict_geometry
     from neuralcollapse.predict.path import ridge_path
     from neuralcollapse.show.figures import save_path, save_prediction
-    from neuralcollapse.show.terminal import print_geometry, print_path
+    from neuralcollapse.show.terminal import print_geometry, print_path, print_safety
 
     parameters: dict[str, Any] = {name: None if text is None else parse_numbers(name, text)
                                   for name, text in {"weight": weight, "delta": delta, "iota": iota}.items()}
@@ -109,10 +110,13 @@ def predict(
         geometry = predict_geometry(profile, loss, ridge=ridge, **parameters)
         if plot is not None:
             save_prediction(geometry, plot)
+        safety = None if weight_decay is None else safety_of(geometry, feature_penalty, n)
         if as_json:
-            _print_json(geometry.to_dict(full))
+            _print_json(geometry.to_dict(full) | ({} if safety is None else {"safety": asdict(safety)}))
         else:
             print_geometry(geometry, Console())
+            if safety is not None:
+                print_safety(safety, Console())
     if plot is not None and not as_json:
         typer.echo(f"\nDrawn into {plot}")
 
@@ -133,6 +137,9 @@ def measure(
     if as_json:
         values = measurement.to_dict()
         del values["distances"]  # the one target stands under "distance"
+        estimate = measurement.lambda_eff()
+        if estimate is not None:
+            values["lambda_eff"], values["lambda_eff_interval"] = estimate.ridge, list(estimate.interval)
         _print_json(values)
     else:
         from neuralcollapse.show.terminal import print_measurement

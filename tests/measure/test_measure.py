@@ -150,8 +150,8 @@ BAD = [
     (bad(features=with_value((17, 3), np.nan)), "features must be finite, got NaN or Inf in row 17 (1 of 400 rows)"),
     (bad(features=with_value((17, 3), np.inf)), "features must be finite, got NaN or Inf in row 17 (1 of 400 rows)"),
     (bad(features=np.full((400, 12), 1e200)),
-     "features must be small enough to square, below 1e+18 in single and 1e+100 in double precision, got class means or "
-     "spreads of 1e+200"),
+     "features must be small enough to square, below 1e+18 in single and 1e+100 in double precision, got class means "
+     "or spreads of 1e+200"),
     (bad(weight=np.full((5, 12), 1e101)), "weight must be small enough to square, below 1e+100, got 1e+101"),
     (bad(features=np.ones((7, 12))), "features and labels must have the same length, got 7 and 400"),
     (bad(features=np.ones(7)), "features must be a matrix with at least one row and column, got shape (7,)"),

@@ -21,6 +21,9 @@ from neuralcollapse.experiments.config import TrainConfig
 from neuralcollapse.experiments.data import load_data
 from neuralcollapse.experiments.run import Run, RunFolder, require_free
 from neuralcollapse.experiments.session import Session, reproducible
+from neuralcollapse.rooms import open_room
+
+open_room(__name__)  # `neuralcollapse.experiments.train` is this module once it has been imported
 
 
 @dataclass(frozen=True)

@@ -16,9 +16,10 @@ from neuralcollapse.counts import ClassCounts
 from neuralcollapse.measure.decisions import DecisionCounts, count_disagreements
 from neuralcollapse.measure.measured import METRICS, Measured, SampleStatistics
 from neuralcollapse.measure.moments import ClassMoments, Moments
-from neuralcollapse.predict import target_geometry
+from neuralcollapse.predict import RidgeEstimate, lambda_eff, ridge_path, target_geometry
 
 _ROWS_AT_ONCE = 16_384
+_PATH_BELOW = 40  # distinct counts
 _LARGEST = 1e100  # products of two squares must stay within float64
 
 
@@ -68,6 +69,20 @@ class Measurement:
         for entry in METRICS:
             _flatten(self._values[entry.name], (), entry.options["scalars"], self.measured.names, flat)
         return flat
+
+    def lambda_eff(self, points: int = 40) -> RidgeEstimate | None:
+        """The ridge whose cross-entropy geometry is nearest to the measured one, refined between `points` of a path.
+
+        None without a head, with a class that has no sample, or above 40 distinct counts (a path is then slow: call
+        `ridge_path` and `lambda_eff` of the predict room yourself).
+        """
+        measured = self.measured
+        means = measured.centred_means
+        if measured.weight is None or means is None or np.unique(measured.seen).size > _PATH_BELOW:
+            return None
+        geometry = next(iter(measured.targets.values()), None)
+        path = ridge_path(measured.seen if geometry is None else geometry.counts, points=points)
+        return lambda_eff(path, measured.weight, means)
 
     def grams(self) -> dict[str, Float[np.ndarray, "k k"]]:
         """Measured G_W, G_M and WᵀM with unit Frobenius norm; those that are not defined are left out."""

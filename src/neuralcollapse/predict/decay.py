@@ -158,12 +158,17 @@ def collapse_safety(counts: Any, weight_decay: float, feature_penalty: float | N
     (False, (('2', '3'),), 0.00221)
     """
     profile = ClassCounts.from_counts(counts)
-    n = float(profile.n) if n is None else n
-    ridge = ridge_from_weight_decay(weight_decay, feature_penalty, n).ridge
-    geometry = predict(profile, loss, ridge=ridge, **parameters)
+    ridge = ridge_from_weight_decay(weight_decay, feature_penalty, float(profile.n) if n is None else n).ridge
+    return safety_of(predict(profile, loss, ridge=ridge, **parameters), feature_penalty, n)
+
+
+def safety_of(geometry: Geometry, feature_penalty: float | None = None, n: float | None = None) -> CollapseSafety:
+    """`collapse_safety` of a geometry that is predicted already at its ridge."""
+    assert geometry.ridge is not None
+    n = float(geometry.counts.n) if n is None else n
     safe = min(value for value in geometry.thresholds.values() if value is not None)
-    return CollapseSafety(ridge, merged_classes(geometry), safe, weight_decay_from_ridge(safe, n, feature_penalty),
-                          dict(geometry.thresholds))
+    return CollapseSafety(geometry.ridge, merged_classes(geometry), safe,
+                          weight_decay_from_ridge(safe, n, feature_penalty), dict(geometry.thresholds))
 
 
 def merged_classes(geometry: Geometry, tolerance: float = 1e-9) -> tuple[tuple[str, ...], ...]:

@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from neuralcollapse.predict import Geometry
+from neuralcollapse.predict import CollapseSafety, Geometry
 from neuralcollapse.predict.path import RidgePath
 from neuralcollapse.show.along import KINDS, event_line, summarise
 from neuralcollapse.show.class_axis import split_cosines
@@ -52,6 +52,20 @@ def print_geometry(geometry: Geometry, console: Console) -> None:
     console.print(f"\nAssumes {geometry.assumes}. Source: {', '.join(geometry.source)}.", style="dim")
 
 
+def print_safety(safety: CollapseSafety, console: Console) -> None:
+    """Whether a weight decay merges classes, and the largest that does not."""
+    console.print(f"\nThis weight decay is λ = {safety.ridge:.4g} with the loss summed over samples.", highlight=False)
+    if safety.safe:
+        console.print(f"No classes merge: up to a weight decay of {safety.safe_weight_decay:.3g} none does.",
+                      highlight=False)
+        return
+    groups = "; ".join(", ".join(map(escape, group[:8])) + (", …" if len(group) > 8 else "")
+                       for group in safety.merged[:5])
+    merged = f"These classes share one classifier: {groups}." if groups else "It spans fewer than k − 1 dimensions."
+    console.print(f"{merged} Below a weight decay of {safety.safe_weight_decay:.3g} no class collapses.",
+                  style="bold", highlight=False)
+
+
 def print_measurement(measurement: Measurement, console: Console) -> None:
     """The metrics of a measurement, and norms and angles beside their prediction."""
     values = measurement.to_dict()
@@ -74,6 +88,11 @@ def print_measurement(measurement: Measurement, console: Console) -> None:
                   f"{_number(values['margins']['min'])}; {_number(values['accuracy']['overall'])}")
     console.print(table)
     _print_groups(measurement, values, console)
+    estimate = measurement.lambda_eff()
+    if estimate is not None:
+        low, high = estimate.interval
+        console.print(f"\nNearest finite-ridge geometry: λ = {estimate.ridge:.3g} (loss summed; {low:.2g} to {high:.2g} "
+                      f"fit within 5 %), at distance {estimate.distance:.3g}.", highlight=False)
 
 
 def print_path(path: RidgePath, console: Console) -> None:
