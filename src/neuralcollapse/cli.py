@@ -125,7 +125,8 @@ def predict(
                     "optionally bias (k,).  Example:  neuralcollapse measure epoch-100.npz --target seli --json")
 def measure(
     file: Annotated[Path, typer.Argument(help="A .npz or .safetensors snapshot of features, labels and head.")],
-    target: Annotated[str, typer.Option(help="What to hold it against: seli, etf, ridge:λ, mse, relu-ce, scl.")] = "seli",
+    target: Annotated[str, typer.Option(
+        help="What to hold it against: seli, etf, ridge:λ, mse, relu-ce, scl.")] = "seli",
     center: Annotated[str, typer.Option(
         help="What class means are centred on: classes (their mean), samples (the mean of all), none.")] = "classes",
     as_json: _JSON = False,

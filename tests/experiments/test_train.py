@@ -292,3 +292,15 @@ def test_live_table_in_a_terminal(tmp_path):
     assert "6/6" in screen
 
 
+
+
+@pytest.mark.parametrize(("penalty", "expected"), [(1e-4, ["seli", "etf", "ridge:"]), (0.0, ["seli", "etf"])])
+def test_the_geometry_at_the_runs_own_ridge_is_a_target_where_there_is_one(tmp_path, penalty, expected):
+    run = train(TINY.replace(epochs=1, feature_penalty=penalty), tmp_path / "run")
+    measured = run.history[-1]["measurement"]
+    assert measured["distance"]["target"] == "seli"
+    assert [name[:6] for name in measured["distances"]] == expected
+    if penalty:
+        head, features = run.data["ridges"].values()
+        name = list(measured["distances"])[-1]
+        assert float(name[6:]) == pytest.approx(np.sqrt(head * features), rel=1e-5)

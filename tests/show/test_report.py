@@ -15,8 +15,9 @@ import pytest
 from neuralcollapse.checks import InvalidInput
 from neuralcollapse.counts import ClassCounts
 from neuralcollapse.experiments.run import Run
-from neuralcollapse.predict import predict
+from neuralcollapse.predict import predict, ridge_path
 from neuralcollapse.show import save_prediction, write_report
+from neuralcollapse.show.figures import save_path
 from neuralcollapse.show.report import render
 
 HOSTILE = ["<script>document.title='broken'</script>", "</script><img src=x onerror=\"document.title='broken'\">",
@@ -172,6 +173,14 @@ def test_a_prediction_in_a_browser(tmp_path):
     shown = browse(path)
     assert "CONSOLE" not in shown.stderr, shown.stderr
     assert shown.stdout.count("js-plotly-plot") >= 5
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="needs chromium")
+def test_a_path_in_a_browser(tmp_path):
+    shown = browse(save_path(ridge_path([50, 40, 30, 5, 5], points=10), tmp_path / "path.html", ridge=0.5))
+    assert "CONSOLE" not in shown.stderr, shown.stderr
+    assert shown.stdout.count("js-plotly-plot") >= 7
+    assert "your λ" in shown.stdout
 
 
 def browse(path):

@@ -185,6 +185,8 @@ class _Newton:
     def _tangent(self, state: _State, ambient: np.ndarray) -> np.ndarray:
         """Projection onto the tangent space of the manifold of this rank."""
         ambient = self.problem.project(ambient)
+        if state.singular.size == self.problem.g - 1:
+            return ambient
         if state.singular.size == 0:
             return np.zeros_like(ambient)
         left, right = state.left, state.right
@@ -255,23 +257,27 @@ class _Newton:
         return self._conjugate_gradients(state, apply, residual)
 
     def _hessian(self, state: _State, gradient: Point) -> Callable[[Point], Point]:
-        """The Riemannian Hessian as a function of a direction (or a batch of them)."""
+        """The Riemannian Hessian as a function of a tangent direction."""
         problem, (left, singular, right) = self.problem, (state.left, state.singular, state.right)
+        full = singular.size == problem.g - 1
         normal = self._normal(state, gradient)
         with np.errstate(divide="ignore"):
             sums = self.ridge / np.add.outer(singular, singular)
 
         def apply(direction: Point) -> Point:
             curved = problem.curvature(state.probabilities, direction)
-            inner = direction.between @ right  # (…, g, r)
-            core = left.T @ inner
-            up = inner - left @ core
-            outer = np.swapaxes(direction.between, -1, -2) @ left
-            side = outer - right @ np.swapaxes(core, -1, -2)
-            skew = left @ (sums * (core - np.swapaxes(core, -1, -2)))
-            between = (self._tangent(state, curved.between) + skew @ right.T
-                       + ((self.ridge * up + normal @ side) / singular) @ right.T
-                       + left @ np.swapaxes((self.ridge * side + normal.T @ up) / singular, -1, -2))
+            rows = left.T @ direction.between
+            core = rows @ right
+            side = rows.T - right @ core.T
+            inside = sums * (core - core.T)
+            if full:  # nothing stands outside the columns of V: no Y part, no normal part
+                between = curved.between + left @ (inside @ right.T + (self.ridge / singular * side).T)
+            else:
+                up = direction.between @ right - left @ core
+                rows = left.T @ curved.between
+                rest = curved.between @ right - left @ (rows @ right) + (self.ridge * up + normal @ side) / singular
+                between = (left @ (rows + inside @ right.T + ((self.ridge * side + normal.T @ up) / singular).T)
+                           + rest @ right.T)
             bias = curved.bias
             if problem.bias_ridge:
                 bias = bias + problem.bias_ridge * problem.sizes * direction.bias
@@ -284,7 +290,7 @@ class _Newton:
         solution = self.problem.zero()
         scaled = precondition(residual)
         direction, energy = scaled, residual.dot(scaled)
-        target = energy * min(1e-2, energy / max(state.objective, _TINY))
+        target = energy * min(1e-2, max(1e-6, energy / max(state.objective, _TINY)))
         for _ in range(400):
             image = apply(direction)
             curvature = direction.dot(image)

@@ -65,7 +65,7 @@ class RidgePath:
     to_etf: Mapping[str, Float[np.ndarray, " p"]]
     ranks: Int[np.ndarray, " p"]
     events: tuple[Event, ...]
-    at: Callable[[float], Geometry]
+    at: Callable[..., Geometry]
 
     def to_dict(self) -> dict[str, Any]:
         """The path as JSON-ready numbers, finite or None (`predict --path --json`)."""
@@ -215,7 +215,8 @@ def nearest_ridge(path: RidgePath, distance: Callable[[Geometry], float]) -> Rid
     known = np.where(np.isnan(curve), np.inf, curve)  # beyond total collapse there is no shape to compare
     best = int(known.argmin())
     bracket = np.log(path.ridges[[max(best - 1, 0), min(best + 1, curve.size - 1)]])
-    found = minimize_scalar(lambda log: _finite(distance(path.at(float(np.exp(log))))), bounds=tuple(bracket),
+    near = path.geometries[best].point
+    found = minimize_scalar(lambda log: _finite(distance(path.at(float(np.exp(log)), near))), bounds=tuple(bracket),
                             method="bounded", options={"xatol": 1e-6})
     ridge, nearest = ((float(np.exp(found.x)), float(found.fun)) if found.fun < known[best]
                       else (float(path.ridges[best]), float(known[best])))
@@ -288,7 +289,8 @@ def _events(counts: ClassCounts, parameters: Mapping[str, Any], ridges: Float[np
     alive = np.array([g.classifiers.frobenius > 0 for g in geometries])
     events.append(Event("total collapse", top, float(counts.n_max), counts.k,
                         bool(np.array_equal(alive, ridges < top))))
-    return tuple(sorted(events, key=lambda event: event.ridge))
+    # All vanish last: the largest groups merge at the same λ, up to rounding.
+    return tuple(sorted(events, key=lambda event: (event.kind == "total collapse", event.ridge)))
 
 
 def _flat_interval(ridges: Float[np.ndarray, " p"], distances: Float[np.ndarray, " p"], ridge: float,

@@ -19,6 +19,8 @@ from neuralcollapse.show.reading import Reading, as_number, look
 from neuralcollapse.show.wording import number
 
 _DISTINCT, _POINTS = 40, 40  # counts up to which a path of so many points takes a second or two
+_FEW, _MORE_POINTS = 10, 80  # with few, smooth curves cost nothing
+_TOLERANCE = 1e-7  # relative gap: no picture shows more
 _PARTS = ("classifiers", "embeddings")
 _FAILURES = (ArithmeticError, ValueError, RuntimeError, LookupError)  # of a solver; none may break a report
 _OWN, _NEAREST, _FLAT = "λ of this run's penalties", "nearest λ", "within 5 % of the nearest"
@@ -42,6 +44,8 @@ class AlongDecay:
         The same distance as the estimate's, at the λ of the run's own penalties.
     safety : CollapseSafety or None
         What the penalties merge; None unless both are positive.
+    first_collapse : float
+        The λ below which nothing collapses.
     """
 
     path: RidgePath
@@ -50,6 +54,7 @@ class AlongDecay:
     curves: dict[str, Float[np.ndarray, " p"]]
     at_own: float | None
     safety: CollapseSafety | None
+    first_collapse: float
 
     @property
     def own(self) -> float | None:
@@ -104,7 +109,8 @@ def _along(reading: Reading) -> AlongDecay:
     own = _ridge(penalties)
     top = math.sqrt(counts.n_max)
     low = 1e-4 * top if own is None else min(1e-4 * top, max(own / 3, 1e-8 * top))
-    path = ridge_path(counts, low=low, points=_POINTS)
+    points = _MORE_POINTS if counts.groups.sizes.size <= _FEW else _POINTS
+    path = ridge_path(counts, low=low, points=points, tolerance=_TOLERANCE)
 
     def both(geometry: Geometry) -> float:
         far = list(gram_distance(reading, geometry).values())
@@ -118,7 +124,9 @@ def _along(reading: Reading) -> AlongDecay:
     safety = None
     if penalties is not None and own is not None:
         safety = collapse_safety(counts, penalties[0] / counts.n, penalties[1] / counts.n)
-    return AlongDecay(path, penalties, nearest_ridge(path, both) if known else None, curves, at_own, safety)
+    estimate = nearest_ridge(path, both) if known else None
+    first = min(value for value in path.geometries[0].thresholds.values() if value is not None)
+    return AlongDecay(path, penalties, estimate, curves, at_own, safety, first)
 
 
 def _penalties(reading: Reading) -> tuple[float, float] | None:

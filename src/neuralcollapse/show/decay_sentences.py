@@ -28,6 +28,9 @@ def _nearest(found: AlongDecay) -> str:
     estimate = found.estimate
     if estimate is None:
         return ""
+    if _balanced(found):
+        return ("With equal counts the geometry is the simplex ETF at every λ, so it does not tell which λ the network "
+                f"is at; it is {number(estimate.distance, 2)} away.")
     text = (f"The network is nearest to the geometry at λ = {number(estimate.ridge)}, {number(estimate.distance, 2)} "
             f"away; {_within(found, estimate)}.")
     if estimate.distance > _OUTSIDE:
@@ -38,7 +41,7 @@ def _nearest(found: AlongDecay) -> str:
 def _within(found: AlongDecay, estimate: RidgeEstimate) -> str:
     low, high = estimate.interval
     if low <= found.path.ridges[0] * 1.001:
-        return f"any λ up to {number(high)} fits as well within 5 %: this is the limit λ → 0"
+        return f"every λ below it, and up to {number(high)} above, fits as well within 5 %"
     return f"from {number(low)} to {number(high)} the fit is as good within 5 %"
 
 
@@ -62,7 +65,7 @@ def _penalties(found: AlongDecay) -> str:
 
 def _agreement(found: AlongDecay) -> str:
     own, estimate = found.own, found.estimate
-    if own is None or estimate is None:
+    if own is None or estimate is None or _balanced(found):
         return ""
     factor = max(own / estimate.ridge, estimate.ridge / own)
     low, high = estimate.interval
@@ -72,7 +75,8 @@ def _agreement(found: AlongDecay) -> str:
             "The two λ agree, but even there the network is far from the prediction: it is outside the model of free "
             f"features ({_at_own(found)}).")
     side = "above" if estimate.ridge > own else "below"
-    text = f"No: the nearest λ is {_times(factor)} {side} its own ({_at_own(found)}). "
+    least = "at least " if not found.path.ridges[0] * 1.01 < estimate.ridge else ""
+    text = f"No: the nearest λ is {least}{_times(factor)} {side} its own ({_at_own(found)}). "
     if estimate.distance > _OUTSIDE:
         return f"{text}As even the nearest geometry is far, the network is outside the model of free features."
     return (f"{text}Either training has not converged yet, or the network is outside the model: its layers restrain "
@@ -105,9 +109,8 @@ def _merging(found: AlongDecay) -> str:
 def _safe(found: AlongDecay) -> str:
     safety, n = found.safety, found.n
     if safety is None:
-        first = found.path.events[0].ridge
-        return (f"No class collapses while √(w·p) is below {_penalty(first / n)}, for weight decay w on the head and "
-                "penalty p on the features beside a mean loss.")
+        return (f"No class collapses while √(w·p) is below {_penalty(found.first_collapse / n)}, for weight decay w on "
+                "the head and penalty p on the features beside a mean loss.")
     return _safe_decay(safety, found.penalties or (0.0, 0.0), n)
 
 
@@ -122,6 +125,10 @@ def _thresholds(found: AlongDecay) -> str:
     unsure = "" if all(event.confirmed for event in events) else " The solutions do not confirm all of them."
     told = [f"from λ = {number(event.ridge)} on {event_name(event)}" for event in shown]
     return f"F{'; '.join(told)[1:]}.{unsure}"
+
+
+def _balanced(found: AlongDecay) -> bool:
+    return found.path.geometries[0].counts.balanced
 
 
 def _names(group: tuple[str, ...]) -> str:

@@ -91,8 +91,8 @@ def print_measurement(measurement: Measurement, console: Console) -> None:
     estimate = measurement.lambda_eff()
     if estimate is not None:
         low, high = estimate.interval
-        console.print(f"\nNearest finite-ridge geometry: λ = {estimate.ridge:.3g} (loss summed; {low:.2g} to {high:.2g} "
-                      f"fit within 5 %), at distance {estimate.distance:.3g}.", highlight=False)
+        console.print(f"\nNearest finite-ridge geometry: λ = {estimate.ridge:.3g} (loss summed; {low:.2g} to "
+                      f"{high:.2g} fit within 5 %), at distance {estimate.distance:.3g}.", highlight=False)
 
 
 def print_path(path: RidgePath, console: Console) -> None:
