@@ -151,6 +151,7 @@ def measure(features: Any, labels: Any, weight: Any = None, bias: Any = None, *,
     declared = None if counts is None else ClassCounts.from_counts(counts, names)
     k = head[0].shape[0] if head[0] is not None else declared.k if declared else int(index.max()) + 1
     check_labels(index.numpy(), k)
+    index = index.to(rows.device)
     finished = _accumulated(rows, index, k)
     samples = None if head[0] is None else _decisions(rows, index, head[0], head[1], finished)
     return finish(finished, samples, *head, counts=declared, names=names, targets=targets, center=center)
@@ -206,7 +207,7 @@ def check_head(weight: Any, bias: Any, dimension: int) -> tuple[Tensor | None, T
 
 def _accumulated(rows: Float[Tensor, "n d"], labels: Int[Tensor, " n"], k: int) -> Moments:
     """The moments of all rows; a row that is not finite is named by its place, not by that of its block."""
-    moments = ClassMoments(k, rows.shape[1])
+    moments = ClassMoments(k, rows.shape[1], device=rows.device)
     try:
         for start in range(0, rows.shape[0], _ROWS_AT_ONCE):
             moments.update(rows[start:start + _ROWS_AT_ONCE], labels[start:start + _ROWS_AT_ONCE])
@@ -221,7 +222,8 @@ def _accumulated(rows: Float[Tensor, "n d"], labels: Int[Tensor, " n"], k: int) 
 
 def _decisions(rows: Tensor, labels: Tensor, weight: Tensor, bias: Tensor | None,
                moments: Moments) -> SampleStatistics:
-    decisions = DecisionCounts(weight.shape[0], keep=True)
+    weight, bias = weight.to(rows.device), None if bias is None else bias.to(rows.device)
+    decisions = DecisionCounts(weight.shape[0], keep=True, device=rows.device)
     decisions.update(rows, labels, weight, bias)
     complete = bool((moments.counts > 0).all())
     return decisions.statistics(count_disagreements(rows, weight, bias, moments.means) if complete else None)
