@@ -92,6 +92,9 @@ def two_pass(features, labels, weight, bias=None, center="classes") -> dict:
                 "etf_distance": unit_distance(v @ v.T, simplex)}
 
     g_w, g_m, logits = limit_dense(np.bincount(labels, minlength=k))
+    share = {"classes": np.full(k, 1 / k), "samples": np.bincount(labels, minlength=k) / n, "none": np.zeros(k)}[center]
+    shift = np.eye(k) - np.outer(np.ones(k), share)  # the prediction is centred as the measurement is
+    g_m, logits = shift @ g_m @ shift.T, logits @ shift.T
     return {
         "nc1": {"pinv": nc1, "trace": np.trace(within) / np.trace(between), "per_class": variance / np.trace(between)},
         "cdnv": cdnv, "nc2": {"classifiers": arrangement(w), "embeddings": arrangement(m)},

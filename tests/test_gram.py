@@ -76,8 +76,8 @@ def test_distance_without_k_by_k_equals_the_dense_one(dtype, monkeypatch):
     expected = (exact(left.astype(float) @ right.T.astype(float), dense),
                 exact(left.astype(float) @ left.T.astype(float), dense_gram))
     assert (logits.distance_between(left, right), gram.distance(left)) == pytest.approx(expected, rel=1e-12)
-    monkeypatch.setattr("neuralcollapse.gram._DENSE_BELOW", 0)
-    monkeypatch.setattr("neuralcollapse.gram._ROWS_AT_ONCE", 8)
+    monkeypatch.setattr("neuralcollapse.low_rank._DENSE_BELOW", 0)
+    monkeypatch.setattr("neuralcollapse.low_rank._ROWS_AT_ONCE", 8)
     assert (logits.distance_between(left, right), gram.distance(left)) == pytest.approx(expected, rel=1e-7)
 
 
@@ -107,3 +107,33 @@ def test_wrong_shapes_are_refused():
         gram.distance(np.ones((4, 2)))
     with pytest.raises(InvalidInput, match=r"^both matrices must have the same classes, got 3 and 2$"):
         gram + Gram.from_dense(np.eye(2))
+
+
+@given(shapes)
+def test_centring_equals_the_dense_one(shape):
+    sizes, rank, seed = shape
+    rng = np.random.default_rng(seed)
+    gram, dense = random_matrix(rng, sizes, rank)
+    logits, dense_logits = random_matrix(rng, sizes, rank, DiagonalPlusLowRank)
+    for groups, matrix, full, both in ((gram.groups, gram, dense, True), (logits.groups, logits, dense_logits, False)):
+        share = rng.uniform(0.1, 1, groups.sizes.size)[groups.index]
+        share /= share.sum()
+        shift = np.eye(share.size) - np.outer(np.ones(share.size), share)
+        ours = matrix.centred(share) if both else matrix.columns_centred(share)
+        exact = shift @ full @ shift.T if both else full @ shift.T
+        np.testing.assert_allclose(ours.dense(), exact, atol=1e-11 * np.linalg.norm(full))
+        assert ours.frobenius == pytest.approx(np.linalg.norm(exact), rel=1e-9, abs=1e-11)
+
+
+@pytest.mark.parametrize("center", ["classes", "samples", "none"])
+@pytest.mark.parametrize("target", ["seli", "ridge:0.5"])
+def test_a_perfect_network_is_at_distance_zero_whatever_the_centre(center, target):
+    from neuralcollapse.counts import ClassCounts
+    from neuralcollapse.measure import measure
+    from neuralcollapse.predict import target_geometry
+
+    counts = ClassCounts([40, 40, 9, 4])
+    W, M = target_geometry(target, counts).factors(7, seed=0)
+    labels = np.repeat(np.arange(4), counts.values.astype(int))
+    distance = measure(M[labels], labels, W, targets=(target,), center=center).to_dict()["distance"]
+    assert max(distance[part] for part in ("classifiers", "embeddings", "logits")) < 1e-10

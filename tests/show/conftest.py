@@ -80,7 +80,7 @@ def record(counts, epoch, w, m, geometries, size) -> dict[str, Any]:
                  "majority_accuracy": mean(right, ~few), "minority_accuracy": mean(right, few),
                  "per_class_accuracy": right.tolist()},
         "measurement": {
-            "counts": counts.values.tolist(), "center": "samples",
+            "counts": counts.values.tolist(), "center": "classes",
             "nc1": {"pinv": 3 * size**2, "trace": 2 * size**2, "per_class": [size**2] * counts.k}, "cdnv": size**2,
             "nc2": nc2, "nc3": 0.2 + size / 2, "nc4": min(0.5, size**2 / 4),
             "distance": {"target": "seli", **distances["seli"]}, "distances": distances,

@@ -70,11 +70,11 @@ def test_norms_measured_and_predicted_are_scaled_alike(make_run):
 
 
 def test_levels_of_nc2_and_nc3_are_what_the_prediction_measures(make_run):
-    """Measured on SELI's own factors, centred on samples: the curves end on their dotted lines."""
+    """Measured on SELI's own factors, centred on classes: the curves end on their dotted lines."""
     run = make_run(STEP)
     panels = figures.collapse(run).panels
     w, m = predict(STEP).factors()
-    m = m - (STEP.values / STEP.n) @ m
+    m = m - m.mean(0)
     for place, factor in enumerate((w, m)):
         norms = np.linalg.norm(factor, axis=1)
         cosines = (factor @ factor.T / np.outer(norms, norms))[~np.eye(4, dtype=bool)]

@@ -34,7 +34,10 @@ def simplex_arrangement(measured: Measured) -> dict[str, Any]:
 
 @METRICS.register("distance", source="thrampoulidis2022", scalars={})
 def distance_to_target(measured: Measured) -> dict[str, Any]:
-    """D_W, D_M, D_Z: ‖Ĝ/‖Ĝ‖ − G/‖G‖‖_F of classifiers, centred class means and their logits WᵀM to the main target."""
+    """D_W, D_M, D_Z: ‖Ĝ/‖Ĝ‖ − G/‖G‖‖_F of classifiers, class means and logits WᵀM to the main target.
+
+    Measured and predicted class means are centred alike.
+    """
     if not measured.targets:
         return {"target": None, "classifiers": None, "embeddings": None, "logits": None}
     target = next(iter(measured.targets))

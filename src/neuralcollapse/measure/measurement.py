@@ -82,7 +82,7 @@ class Measurement:
             return None
         geometry = next(iter(measured.targets.values()), None)
         path = ridge_path(measured.seen if geometry is None else geometry.counts, points=points)
-        return lambda_eff(path, measured.weight, means)
+        return lambda_eff(path, measured.weight, means, center=measured.center)
 
     def grams(self) -> dict[str, Float[np.ndarray, "k k"]]:
         """Measured G_W, G_M and WᵀM with unit Frobenius norm; those that are not defined are left out."""
@@ -170,7 +170,7 @@ def finish(moments: Moments, samples: SampleStatistics | None, weight: Tensor | 
         counts = ClassCounts(seen, names)
     if counts is not None and counts.k != seen.size:
         raise InvalidInput(f"counts must be one per class, expected {seen.size}, got {counts.k}")
-    geometries = {} if counts is None else {name: target_geometry(name, counts) for name in targets}
+    geometries = {} if counts is None else {name: target_geometry(name, counts).centred(center) for name in targets}
     minority = np.zeros(seen.size, dtype=bool) if counts is None else counts.minority
     known = counts.names if counts is not None else tuple(names or map(str, range(seen.size)))
     return Measurement(Measured(

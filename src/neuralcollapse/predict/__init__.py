@@ -9,8 +9,9 @@ from neuralcollapse.predict.decay import (
     ridge_from_weight_decay,
     weight_decay_from_ridge,
 )
-from neuralcollapse.predict.geometry import GEOMETRIES, Geometry, predict, target_geometry
+from neuralcollapse.predict.geometry import GEOMETRIES, Geometry, predict
 from neuralcollapse.predict.path import RidgeEstimate, RidgePath, balance_ridge, lambda_eff, ridge_path
+from neuralcollapse.predict.targets import target_geometry
 from neuralcollapse.rooms import open_room
 
 __all__ = ["GEOMETRIES", "CollapseSafety", "Geometry", "RidgeEstimate", "RidgePair", "RidgePath", "balance_ridge",

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
 from jaxtyping import Float
 import numpy as np
 
-from neuralcollapse.checks import InvalidInput, OutsideTheory, did_you_mean, positive_number
+from neuralcollapse.checks import InvalidInput, did_you_mean, positive_number
 from neuralcollapse.counts import ClassCounts, plain_number
 from neuralcollapse.gram import DiagonalPlusLowRank, Gram
 from neuralcollapse.registry import Registry
@@ -186,6 +186,23 @@ class Geometry:
             frame = np.linalg.qr(gaussian)[0].T
         return classifiers @ frame, means @ frame
 
+    def centred(self, center: str) -> Geometry:
+        """The same geometry with its class means about μ_G, as a measurement centres its own.
+
+        SELI's class means sum to zero over the classes, so centring on "classes" changes nothing there; a finite
+        ridge without a head bias leaves them off centre.
+
+        Parameters
+        ----------
+        center : str
+            "classes" (μ_G the mean of the class means), "samples" (of all samples) or "none".
+        """
+        if center == "none":
+            return self
+        n = self.counts.values
+        share = np.full(self.k, 1 / self.k) if center == "classes" else n / n.sum()
+        return replace(self, embeddings=self.embeddings.centred(share), logits=self.logits.columns_centred(share))
+
     def to_dict(self, full: bool = False) -> dict[str, Any]:
         """The prediction as JSON-ready numbers, finite or None (the contract of `predict --json`).
 
@@ -276,34 +293,6 @@ def _bias_setting(bias: bool, bias_ridge: float | None) -> float | None:
     if not bias:
         raise InvalidInput(f"bias_ridge was given without a bias, got {bias_ridge}: ask for a bias too")
     return positive_number("bias_ridge", bias_ridge)
-
-
-def target_geometry(target: str, counts: ClassCounts) -> Geometry:
-    """The geometry that a measurement is held against, from its name.
-
-    Parameters
-    ----------
-    target : str
-        A registered loss without required parameters ("seli", "etf", …), or "ridge:λ" for cross-entropy at that
-        ridge (loss summed over samples).
-    counts : ClassCounts
-
-    Raises
-    ------
-    InvalidInput
-        An unknown name, or one that needs parameters.
-    """
-    name, colon, value = target.partition(":")
-    try:
-        if name == "ridge":
-            return predict(counts, ridge=positive_number("the λ of ridge:λ", value))
-        if colon:
-            raise InvalidInput("only ridge:λ takes a value")
-        return predict(counts, target)
-    except OutsideTheory:
-        raise
-    except InvalidInput as error:
-        raise InvalidInput(f"target must name a geometry, got '{target}': {error}") from None
 
 
 def _gram_to_dict(gram: Gram, listed: bool) -> dict[str, Any]:

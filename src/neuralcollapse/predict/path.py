@@ -165,7 +165,7 @@ def ridge_path(counts: Any, low: float | None = None, high: float | None = None,
 
 
 def lambda_eff(path: RidgePath, classifiers: Float[np.ndarray, "k d"] | None = None,
-               embeddings: Float[np.ndarray, "k d"] | None = None) -> RidgeEstimate:
+               embeddings: Float[np.ndarray, "k d"] | None = None, center: str = "none") -> RidgeEstimate:
     """The λ whose geometry is nearest to measured classifiers and class means.
 
     Where `balance_ridge` disagrees with it, the run has not converged or the network is outside the model.
@@ -175,7 +175,9 @@ def lambda_eff(path: RidgePath, classifiers: Float[np.ndarray, "k d"] | None = N
     path : RidgePath
         For the training counts and loss; the search is refined between its points.
     classifiers, embeddings : (k, d) arrays, optional
-        W and the class means (centred as one likes); at least one.
+        W and the class means; at least one.
+    center : str
+        What the class means were centred on: "classes", "samples" or "none"; the predicted ones are centred alike.
 
     Returns
     -------
@@ -202,7 +204,8 @@ def lambda_eff(path: RidgePath, classifiers: Float[np.ndarray, "k d"] | None = N
     if not factors:
         raise InvalidInput("lambda_eff needs classifiers, embeddings or both, got neither")
 
-    def distance(geometry: Geometry) -> float:
+    def distance(uncentred: Geometry) -> float:
+        geometry = uncentred.centred(center)
         squares = [getattr(geometry, name).distance(factor) ** 2 for name, factor in factors.items()]
         return float(np.sqrt(np.mean(squares)))
 

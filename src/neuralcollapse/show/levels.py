@@ -46,9 +46,6 @@ def predicted_levels(reading: Reading) -> PredictedLevels:
 
 def centred_grams(geometry: Geometry, center: str) -> dict[str, Float[np.ndarray, "k k"]]:
     """WWᵀ, MMᵀ and WMᵀ with M about the mean of the classes or of the samples, or as it is ("none")."""
-    k, counts = geometry.k, geometry.counts.values
-    share = {"samples": counts / counts.sum(), "classes": np.full(k, 1 / k)}.get(center, np.zeros(k))
-    shift = np.eye(k) - share  # row c of shift @ M is μ_c − Σ share μ
-    return {"classifiers": geometry.classifiers.dense(),
-            "embeddings": shift @ geometry.embeddings.dense() @ shift.T,
-            "logits": geometry.logits.dense() @ shift.T}
+    centred = geometry.centred(center)
+    return {"classifiers": geometry.classifiers.dense(), "embeddings": centred.embeddings.dense(),
+            "logits": centred.logits.dense()}

@@ -125,13 +125,13 @@ class Reading:
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", NotConverged)  # a picture shows what there is
-                return target_geometry(target, self.counts)
+                return target_geometry(target, self.counts).centred(self.center)
         except InvalidInput:  # written by a newer version, or a name that is no geometry here
             return None
 
     @property
     def predicted(self) -> Geometry:
-        """The geometry of `target`."""
+        """The geometry of `target`, its class means centred as the measured ones."""
         geometry = self.geometry(self.target)
         assert geometry is not None, "targets holds known geometries only"
         return geometry
