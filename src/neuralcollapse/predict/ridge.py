@@ -81,7 +81,7 @@ def solve_ridge(groups: Groups, problem: ReducedProblem, ridge: float, tolerance
 def first_guess(problem: ReducedProblem, ridge: float) -> Point:
     """Logits whose residual is λ times the limit's dual solution, −VUᵀ of A = VΛUᵀ: exact up to 1/ln(1/λ) as λ → 0.
 
-    Where that asks for more than the offsets alone give, the logits stay at zero.
+    Wrong classes together get no more than they have at zero logits.
     """
     g, sizes = problem.g, problem.sizes
     own = problem.slope.diagonal()
@@ -89,10 +89,11 @@ def first_guess(problem: ReducedProblem, ridge: float) -> Point:
     polar = left[:, :g - 1] @ right[:g - 1] / np.sqrt(np.multiply.outer(sizes, sizes)) - np.diag(1 / sizes)
     polar[~problem.repeated, ~problem.repeated] = 0.0
     asked = ridge * np.abs(polar) / (problem.weight * problem.slope * np.sqrt(problem.counts))
-    prior = problem.prior
-    share = np.maximum(np.minimum(asked, prior), _TINY)
-    logits = np.log(share) - np.log(prior)
-    return problem.from_differences(np.where(asked > 0, logits, 0.0))
+    prior, prior_own = problem.prior
+    share = np.where(asked > _TINY, asked, prior)
+    share = share * np.minimum(1.0, (1 - prior_own) / np.maximum(problem.wrong_total(share), _TINY))
+    own = np.maximum(1 - problem.wrong_total(share), prior_own)
+    return problem.from_differences(np.log(share / own) - np.log(prior / prior_own))
 
 
 def total_collapse(problem: ReducedProblem) -> tuple[float, Point]:

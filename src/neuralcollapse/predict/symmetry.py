@@ -188,12 +188,15 @@ class ReducedProblem:
         return Point(self.project(between), -c * same, np.zeros(self.g))
 
     @property
-    def prior(self) -> Float[np.ndarray, "g g"]:
-        """Probability of one class of group i for samples of group j when all logits are zero."""
-        exponents = self.offset[:, None] - self.offset[None, :]
-        scaled = np.exp(exponents)
-        total = 1 + np.sum(scaled * self._odds * np.where(np.isfinite(self._log_odds), 1.0, 0.0), axis=0)
-        return scaled / total
+    def prior(self) -> tuple[Float[np.ndarray, "g g"], Float[np.ndarray, " g"]]:
+        """Probability of one wrong class of group i, and of the label, for samples of group j at zero logits."""
+        scaled = np.exp(self.offset[:, None] - self.offset[None, :])
+        total = 1 + self.wrong_total(scaled)
+        return scaled / total, 1 / total
+
+    def wrong_total(self, share: Float[np.ndarray, "g g"]) -> Float[np.ndarray, " g"]:
+        """Sum over all wrong classes of a number given per class."""
+        return np.sum(share * np.exp(self._log_odds - self.offset[:, None] + self.offset[None, :]), axis=0)
 
     def gradient(self, probabilities: Probabilities) -> Point:
         """Gradient of the loss part."""
