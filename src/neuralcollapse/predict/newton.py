@@ -23,7 +23,7 @@ _ITERATIONS = 200
 _RESOLUTION = 64 * np.finfo(float).eps  # relative change of the objective that can still be seen
 _IDLE = 6  # steps without one after which nothing more is to be had
 _HURRY = 1.05  # a dual violated by this factor is mended before the current rank is solved
-_LONGEST = 3.0  # largest change of a logit in one step: where a softmax saturates, Newton's own is far too long
+_LONGEST = 2.0  # largest change of a logit in one step: where a softmax saturates, Newton's own is far too long
 _DENSE_GROUPS = 12  # up to here a Newton system is formed and solved densely
 _TINY = 1e-300
 

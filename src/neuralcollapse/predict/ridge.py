@@ -84,8 +84,8 @@ def first_guess(problem: ReducedProblem, ridge: float) -> Point:
     Wrong classes together get no more than they have at zero logits.
     """
     g, sizes = problem.g, problem.sizes
-    own = problem.slope.diagonal()
-    left, _, right = np.linalg.svd(problem.project(np.diag(np.sqrt(problem.counts) / own)))
+    own_slope = problem.slope.diagonal()
+    left, _, right = np.linalg.svd(problem.project(np.diag(np.sqrt(problem.counts) / own_slope)))
     polar = left[:, :g - 1] @ right[:g - 1] / np.sqrt(np.multiply.outer(sizes, sizes)) - np.diag(1 / sizes)
     polar[~problem.repeated, ~problem.repeated] = 0.0
     asked = ridge * np.abs(polar) / (problem.weight * problem.slope * np.sqrt(problem.counts))
@@ -93,7 +93,15 @@ def first_guess(problem: ReducedProblem, ridge: float) -> Point:
     share = np.where(asked > _TINY, asked, prior)
     share = share * np.minimum(1.0, (1 - prior_own) / np.maximum(problem.wrong_total(share), _TINY))
     own = np.maximum(1 - problem.wrong_total(share), prior_own)
-    return problem.from_differences(np.log(share / own) - np.log(prior / prior_own))
+    guess = problem.from_differences(np.log(share / own) - np.log(prior / prior_own))
+    if not problem.repeated.any():
+        return guess
+    # In large groups T is a small difference of many logits: there the limit's own T, at the scale that the guess
+    # gives inside the groups, is the better start.
+    inside = problem.within_slope * np.sqrt(problem.counts) / own_slope
+    between = problem.project(np.diag(np.sqrt(problem.counts) / own_slope))
+    scaled = guess._replace(between=between * float(guess.within @ inside / (inside @ inside)))
+    return min((guess, scaled), key=lambda point: problem.objective(point, ridge))
 
 
 def total_collapse(problem: ReducedProblem) -> tuple[float, Point]:

@@ -159,6 +159,11 @@ class ReducedProblem:
         off = scaled / denominator
         return Probabilities(losses, off, off.sum(axis=0))
 
+    def objective(self, point: Point, ridge: float) -> float:
+        """Loss and λ times the nuclear norm, without the bias's own ridge."""
+        norm = np.linalg.norm(point.between, "nuc") + self.within_slope @ np.abs(point.within)
+        return float(self.mass @ self.probabilities(point).losses + ridge * norm)
+
     def differences(self, point: Point) -> Float[np.ndarray, "*batch g g"]:
         """Adjusted logit of a class of group i (another one, if i = j) minus that of the label, offsets left out."""
         own, same = self._own_and_same(point)
