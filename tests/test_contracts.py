@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from neuralcollapse.checks import InvalidInput
-from neuralcollapse.citations import citations, registries
+from neuralcollapse.citations import citations, markdown_table, registries
 from neuralcollapse.counts import ClassCounts
 from neuralcollapse.measure import METRICS, measure
 from neuralcollapse.predict import GEOMETRIES, predict
@@ -177,3 +177,10 @@ def test_every_reference_is_cited_by_something_or_in_a_docstring():
 
 def test_balanced_classes_have_no_minority():
     assert not ClassCounts([3, 3]).minority.any()
+
+
+def test_the_table_in_the_documentation_is_what_is_registered():
+    from pathlib import Path
+
+    written = (Path(__file__).parents[1] / "docs/registered.md").read_text(encoding="utf-8")
+    assert written.endswith(markdown_table() + "\n"), "run `neuralcollapse list` into docs/registered.md"

@@ -18,6 +18,17 @@ def registries() -> tuple[Registry[Any], ...]:
     return GEOMETRIES, METRICS, DATASETS, MODELS, PRESETS
 
 
+def markdown_table() -> str:
+    """Everything registered as one table: kind, name, what it is, and the keys of its papers."""
+    lines = ["| kind | name | what it is | sources |", "|---|---|---|---|"]
+    for registry in registries():
+        for entry in registry:
+            names = ", ".join(f"`{name}`" for name in (entry.name, *entry.aliases))
+            summary = entry.summary.replace("|", "\\|")
+            lines.append(f"| {registry.kind} | {names} | {summary} | {', '.join(entry.source) or '–'} |")
+    return "\n".join(lines)
+
+
 def citations(names: Iterable[str]) -> list[str]:
     """BibTeX entries of what `names` stand for: registered names or keys of references.bib, each once.
 

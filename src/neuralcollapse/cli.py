@@ -16,6 +16,7 @@ import typer
 from neuralcollapse.checks import InvalidInput, parse_fields, parse_numbers
 from neuralcollapse.counts import ClassCounts
 from neuralcollapse.label_files import counts_from_file
+from neuralcollapse.predict import GEOMETRIES
 
 app = typer.Typer(
     help="Predict, measure and steer the geometry that deep classifiers collapse to, balanced or not.",
@@ -59,8 +60,7 @@ def predict(
     labels: Annotated[Path | None, typer.Option(
         help="A file of labels to count: .npy, .npz, or text with one a line",
         rich_help_panel=_COUNTS)] = None,
-    loss: Annotated[str, typer.Option(
-        help="ce (also seli), weighted, la, ldt, cdt, vs, mse, relu-ce, scl, etf")] = "ce",
+    loss: Annotated[str, typer.Option(help=", ".join(GEOMETRIES.names))] = "ce",
     weight: Annotated[str | None, typer.Option(help="Class weights ω, one number per class")] = None,
     delta: Annotated[str | None, typer.Option(help="Temperatures δ, one number per class")] = None,
     temperature: Annotated[str | None, typer.Option(
@@ -154,7 +154,7 @@ def measure(
 def train(
     config: Annotated[Path | None, typer.Option(help="A YAML file of settings; flags win over it.")] = None,
     preset: Annotated[str | None, typer.Option(help="A named configuration to start from: demo.")] = None,
-    dataset: Annotated[str | None, typer.Option(help="digits, mnist5k or npz:PATH  [default: digits]",
+    dataset: Annotated[str | None, typer.Option(help="digits, mnist5k, npz:PATH; see `list`  [default: digits]",
                                                 rich_help_panel=_DATA)] = None,
     imbalance: Annotated[str | None, typer.Option(help="step, long-tail, none (equal counts) or natural (as they are)"
                                                   "  [default: step]", rich_help_panel=_DATA)] = None,
@@ -164,7 +164,7 @@ def train(
                                                    rich_help_panel=_DATA)] = None,
     n_max: Annotated[int | None, typer.Option(
         help="Training samples of the largest class  [default: the most there is]", rich_help_panel=_DATA)] = None,
-    model: Annotated[str | None, typer.Option(help="mlp, cnn, resnet18, vgg13 or module:factory  [default: mlp]",
+    model: Annotated[str | None, typer.Option(help="mlp, cnn, resnet18, vgg13 (see `list`) or module:factory  [default: mlp]",
                                               rich_help_panel=_MODEL)] = None,
     loss: Annotated[str | None, typer.Option(help="Training loss  [default: ce]", rich_help_panel=_MODEL)] = None,
     epochs: Annotated[int | None, typer.Option(help="Passes over the training part  [default: 200]",
@@ -233,6 +233,14 @@ def report(
     from neuralcollapse.show import write_report
 
     typer.echo(f"Report: {write_report(run, out)}")
+
+
+@app.command("list", epilog="Example:  neuralcollapse list")
+def list_registered() -> None:
+    """List every loss, metric, data set, model and preset by name, as a Markdown table."""
+    from neuralcollapse.citations import markdown_table
+
+    typer.echo(markdown_table())
 
 
 @app.command(epilog="Example:  neuralcollapse cite seli nc1 demo")

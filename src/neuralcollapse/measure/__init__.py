@@ -1,9 +1,10 @@
 """MEASURE: a network's features and head to numbers, in one pass."""
 
-# isort: off  # metrics are listed in the order in which these register them: NC1, NC2, NC3, NC4
-from neuralcollapse.measure import alignment, arrangement, decisions, variability  # noqa: F401
-
-# isort: on
+# Metrics are listed in the order in which these register them: NC1, NC2, NC3, NC4.
+from neuralcollapse.measure import variability  # noqa: F401, I001
+from neuralcollapse.measure import arrangement  # noqa: F401
+from neuralcollapse.measure import alignment  # noqa: F401
+from neuralcollapse.measure import decisions  # noqa: F401
 from neuralcollapse.measure.collapse import CollapseMetric
 from neuralcollapse.measure.measured import METRICS, Measured
 from neuralcollapse.measure.measurement import Measurement, measure

@@ -1,7 +1,8 @@
 """PREDICT: class counts and a loss to the geometry they lead to. NumPy and SciPy only."""
 
-from neuralcollapse.predict import frames as _frames  # register the geometries
-from neuralcollapse.predict import losses as _losses
+# The losses are listed in the order in which these register them.
+from neuralcollapse.predict import losses as _losses  # noqa: I001
+from neuralcollapse.predict import frames as _frames
 from neuralcollapse.predict.decay import (
     CollapseSafety,
     RidgePair,

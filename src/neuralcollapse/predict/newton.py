@@ -118,7 +118,8 @@ class _Newton:
         """The state at a point, cut to `rank` and to directions that `polar` has not turned against."""
         problem = self.problem
         left, singular, right = np.linalg.svd(problem.project(between))
-        keep = singular > singular[0] * 1e-13 if singular[0] > 0 else np.zeros(singular.size, dtype=bool)
+        # Rounding of a rank that has gone, beside the largest value or beside logits of 1: exactly zero.
+        keep = singular > 1e-13 * max(singular[0], float(np.sqrt(problem.counts.max())))
         keep[problem.g - 1:] = False
         if rank is not None:
             keep[rank:] = False

@@ -13,6 +13,7 @@ from scipy.optimize import minimize_scalar
 from neuralcollapse.checks import InvalidInput, OutsideTheory, positive_number
 from neuralcollapse.counts import ClassCounts
 from neuralcollapse.predict.geometry import GEOMETRIES, Geometry, Setting, geometry_at, predict
+from neuralcollapse.predict.symmetry import Point
 
 _FLAT = 1.05  # λ counts as fitting while its distance is within 5 % of the best
 
@@ -268,9 +269,14 @@ def _described(counts: ClassCounts, loss: str, parameters: Mapping[str, Any], ri
                      _events(counts, parameters, ridges, geometries), at)
 
 
+def _point(geometry: Geometry) -> Point:
+    assert isinstance(geometry.point, Point)
+    return geometry.point
+
+
 def _rank(geometry: Geometry) -> int:
     """Dimensions spanned: those between the groups plus those inside each group that has not merged."""
-    point: Any = geometry.point
+    point = _point(geometry)
     sizes = geometry.classifiers.groups.sizes
     singular = np.linalg.svd(point.between, compute_uv=False)
     between = int(np.sum(singular > singular.max(initial=0.0) * 1e-10)) if singular.any() else 0
@@ -284,7 +290,7 @@ def _events(counts: ClassCounts, parameters: Mapping[str, Any], ridges: Float[np
     factors = [np.asarray(parameters[name], dtype=np.float64)[first] for name in ("weight", "delta")
                if parameters.get(name) is not None]
     thresholds = np.prod([np.sqrt(counts.values[first]), *factors], axis=0)
-    open_at = np.array([np.asarray(g.point.within) > 0 for g in geometries])  # type: ignore[attr-defined]
+    open_at = np.array([_point(g).within > 0 for g in geometries])
     events = [Event("group collapse", float(thresholds[j]), float(counts.values[first][j]), int(groups.sizes[j]),
                     bool(np.array_equal(open_at[:, j], ridges < thresholds[j])))
               for j in np.flatnonzero(groups.sizes > 1)]
