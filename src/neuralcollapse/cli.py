@@ -164,7 +164,7 @@ def train(
                                                    rich_help_panel=_DATA)] = None,
     n_max: Annotated[int | None, typer.Option(
         help="Training samples of the largest class  [default: the most there is]", rich_help_panel=_DATA)] = None,
-    model: Annotated[str | None, typer.Option(help="mlp, cnn, resnet18, vgg13 (see `list`) or module:factory  [default: mlp]",
+    model: Annotated[str | None, typer.Option(help="mlp, cnn, resnet18, vgg13 (see `list`) or module:factory",
                                               rich_help_panel=_MODEL)] = None,
     loss: Annotated[str | None, typer.Option(help="Training loss  [default: ce]", rich_help_panel=_MODEL)] = None,
     epochs: Annotated[int | None, typer.Option(help="Passes over the training part  [default: 200]",
