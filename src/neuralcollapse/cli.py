@@ -67,18 +67,18 @@ def predict(
         help="What --delta multiplies: 'class' (Δ_c z_c, CDT/VS; the default) or 'label' (δ_y z, LDT)")] = None,
     iota: Annotated[str | None, typer.Option(help="Additive offsets ι, one number per class")] = None,
     ridge: Annotated[float | None, typer.Option(
-        help="λ = √(λ_W λ_H), the loss summed over samples  [default: λ → 0]", rich_help_panel=_RIDGE)] = None,
+        help="λ = √(λ_W λ_H), the loss summed over samples  (default: λ → 0)", rich_help_panel=_RIDGE)] = None,
     weight_decay: Annotated[float | None, typer.Option(
         help="Instead of --ridge: w in (w/2)‖W‖² beside a mean loss", rich_help_panel=_RIDGE)] = None,
     feature_penalty: Annotated[float | None, typer.Option(
-        help="p in (p/2) Σ_i ‖h_i‖² beside a mean loss  [default: w]", rich_help_panel=_RIDGE)] = None,
+        help="p in (p/2) Σ_i ‖h_i‖² beside a mean loss  (default: w)", rich_help_panel=_RIDGE)] = None,
     n: Annotated[float | None, typer.Option(
-        "--n", help="Training samples of the mean loss  [default: the sum of the counts]",
+        "--n", help="Training samples of the mean loss  (default: the sum of the counts)",
         rich_help_panel=_RIDGE)] = None,
     bias: Annotated[bool, typer.Option("--bias", help="The head has a bias (with a ridge only).",
                                        rich_help_panel=_RIDGE)] = False,
     bias_ridge: Annotated[float | None, typer.Option(
-        help="λ_b in λ_b/2‖b‖², the loss summed  [default: a free bias]", rich_help_panel=_RIDGE)] = None,
+        help="λ_b in λ_b/2‖b‖², the loss summed  (default: a free bias)", rich_help_panel=_RIDGE)] = None,
     path: Annotated[bool, typer.Option(
         "--path", help="Follow the geometry along λ (with --plot: norms, cosines, distances and thresholds).",
         rich_help_panel=_RIDGE)] = False,
@@ -154,41 +154,42 @@ def measure(
 def train(
     config: Annotated[Path | None, typer.Option(help="A YAML file of settings; flags win over it.")] = None,
     preset: Annotated[str | None, typer.Option(help="A named configuration to start from: demo.")] = None,
-    dataset: Annotated[str | None, typer.Option(help="digits, mnist5k, npz:PATH; see `list`  [default: digits]",
+    dataset: Annotated[str | None, typer.Option(help="digits, mnist5k, npz:PATH; see `list`  (default: digits)",
                                                 rich_help_panel=_DATA)] = None,
     imbalance: Annotated[str | None, typer.Option(help="step, long-tail, none (equal counts) or natural (as they are)"
-                                                  "  [default: step]", rich_help_panel=_DATA)] = None,
-    ratio: Annotated[float | None, typer.Option(help="Imbalance ratio R = n_max/n_min  [default: 10]",
+                                                  "  (default: step)", rich_help_panel=_DATA)] = None,
+    ratio: Annotated[float | None, typer.Option(help="Imbalance ratio R = n_max/n_min  (default: 10)",
                                                 rich_help_panel=_DATA)] = None,
-    minority: Annotated[float | None, typer.Option(help="Share ρ of minority classes (step)  [default: 0.5]",
+    minority: Annotated[float | None, typer.Option(help="Share ρ of minority classes (step)  (default: 0.5)",
                                                    rich_help_panel=_DATA)] = None,
     n_max: Annotated[int | None, typer.Option(
-        help="Training samples of the largest class  [default: the most there is]", rich_help_panel=_DATA)] = None,
+        help="Training samples of the largest class  (default: the most there is)", rich_help_panel=_DATA)] = None,
     model: Annotated[str | None, typer.Option(help="mlp, cnn, resnet18, vgg13 (see `list`) or module:factory",
                                               rich_help_panel=_MODEL)] = None,
-    loss: Annotated[str | None, typer.Option(help="Training loss  [default: ce]", rich_help_panel=_MODEL)] = None,
-    epochs: Annotated[int | None, typer.Option(help="Passes over the training part  [default: 200]",
+    loss: Annotated[str | None, typer.Option(help="Training loss  (default: ce)", rich_help_panel=_MODEL)] = None,
+    epochs: Annotated[int | None, typer.Option(help="Passes over the training part  (default: 200)",
                                                rich_help_panel=_MODEL)] = None,
-    batch_size: Annotated[int | None, typer.Option(help="Samples per step  [default: 128]",
+    batch_size: Annotated[int | None, typer.Option(help="Samples per step  (default: 128)",
                                                    rich_help_panel=_MODEL)] = None,
-    optimizer: Annotated[str | None, typer.Option(help="sgd, adam or adamw  [default: sgd]",
+    optimizer: Annotated[str | None, typer.Option(help="sgd, adam or adamw  (default: sgd)",
                                                   rich_help_panel=_MODEL)] = None,
-    learning_rate: Annotated[float | None, typer.Option(help="[default: 0.01]", rich_help_panel=_MODEL)] = None,
+    learning_rate: Annotated[float | None, typer.Option(help="Step size before the schedule  (default: 0.01)",
+                                                        rich_help_panel=_MODEL)] = None,
     weight_decay: Annotated[float | None, typer.Option(
-        help="w in (w/2)‖θ‖² beside the mean loss, for all but the head  [default: 5e-4]",
+        help="w in (w/2)‖θ‖² beside the mean loss, for all but the head  (default: 5e-4)",
         rich_help_panel=_MODEL)] = None,
     head_weight_decay: Annotated[float | None, typer.Option(
-        help="The same for the head; λ_W = n·w  [default: that of --weight-decay]", rich_help_panel=_MODEL)] = None,
+        help="The same for the head; λ_W = n·w  (default: that of --weight-decay)", rich_help_panel=_MODEL)] = None,
     feature_penalty: Annotated[float | None, typer.Option(
-        help="p in (p/2) Σ_i ‖h_i‖² beside the mean loss; λ_H = n·p  [default: 0]", rich_help_panel=_MODEL)] = None,
-    seed: Annotated[int | None, typer.Option(help="Fixes split, samples, weights and batches  [default: 0]",
+        help="p in (p/2) Σ_i ‖h_i‖² beside the mean loss; λ_H = n·p  (default: 0)", rich_help_panel=_MODEL)] = None,
+    seed: Annotated[int | None, typer.Option(help="Fixes split, samples, weights and batches  (default: 0)",
                                              rich_help_panel=_MODEL)] = None,
-    measure: Annotated[str | None, typer.Option(help="Measured epochs: log or 'every N'  [default: log]",
+    measure: Annotated[str | None, typer.Option(help="Measured epochs: log or 'every N'  (default: log)",
                                                 rich_help_panel=_MODEL)] = None,
     threads: Annotated[int | None, typer.Option(help="CPU threads", rich_help_panel=_MODEL)] = None,
     settings: Annotated[list[str] | None, typer.Option(
         "--set", metavar="KEY=VALUE", help="Any other setting of config.yaml, such as model_options.width=256")] = None,
-    out: Annotated[Path | None, typer.Option(help="The run folder  [default: runs/ and a name made of the settings]")
+    out: Annotated[Path | None, typer.Option(help="The run folder  (default: runs/ and a name made of the settings)")
                    ] = None,
     resume: Annotated[Path | None, typer.Option(help="Continue the run in this folder.")] = None,
     as_json: _JSON = False,
@@ -227,7 +228,7 @@ def train(
 @app.command(epilog="Example:  neuralcollapse report runs/demo")
 def report(
     run: Annotated[Path, typer.Argument(help="A run folder; it may still be training.")],
-    out: Annotated[Path | None, typer.Option(help="Where to write  [default: report.html in the run folder]")] = None,
+    out: Annotated[Path | None, typer.Option(help="Where to write  (default: report.html in the run folder)")] = None,
 ) -> None:
     """Write a run's report: one self-contained HTML page that holds it against theory."""
     from neuralcollapse.show import write_report
