@@ -28,22 +28,24 @@ def newton_direction(problem: ReducedProblem, frame: Frame, probabilities: Proba
                      tangent: Point) -> Point | None:
     """The Newton step without a bias, or None where the system is singular."""
     g, r = problem.g, frame.singular.size
-    left = np.linalg.qr(np.column_stack([frame.left, problem.null]), mode="complete")[0]
-    left = np.column_stack([frame.left, left[:, r + 1:]])
+    left = frame.left
+    if r < g - 1:  # V with the null vector does not span everything yet
+        complete = np.linalg.qr(np.column_stack([left, problem.null]), mode="complete")[0]
+        left = np.column_stack([left, complete[:, r + 1:]])
     right = np.column_stack([frame.right, np.linalg.qr(frame.right, mode="complete")[0][:, r:]])
     inside = np.ones((g - 1, g), dtype=bool)
     inside[r:, r:] = False
-    used = np.concatenate([inside.ravel(), frame.active])
+    used = np.flatnonzero(np.concatenate([inside.ravel(), frame.active]))
     hessian = _loss_curvature(problem, probabilities, left, right)
     _add_nuclear_curvature(hessian, frame.singular, left.T @ frame.normal @ right, ridge)
     gradient = np.concatenate([(left.T @ tangent.between @ right).ravel(), tangent.within])[used]
-    system = hessian[np.ix_(used, used)]
+    system = hessian[used[:, None], used]
     scale = 1 / np.sqrt(np.maximum(system.diagonal(), 1e-300))  # the probabilities spread over many decades
     try:
         step = -scale * np.linalg.solve(system * np.multiply.outer(scale, scale), scale * gradient)
     except np.linalg.LinAlgError:
         return None
-    full = np.zeros(used.size)
+    full = np.zeros(hessian.shape[0])
     full[used] = step
     if not np.isfinite(step).all():
         return None
@@ -62,7 +64,11 @@ def _loss_curvature(problem: ReducedProblem, probabilities: Probabilities, left:
     pairs = (right[:, :, None] * right[:, None, :]).reshape(g, g * g)
     between = (rotated.reshape(g, q * q).T @ pairs).reshape(q, q, g, g).transpose(0, 2, 1, 3).reshape(q * g, q * g)
     cross = ((blocks[:, :g, g] @ left)[:, :, None] * right[:, None, :]).reshape(g, q * g).T
-    return np.block([[between, cross], [cross.T, np.diag(blocks[:, g, g])]])
+    size = q * g
+    hessian = np.zeros((size + g, size + g))
+    hessian[:size, :size], hessian[:size, size:], hessian[size:, :size] = between, cross, cross.T
+    np.fill_diagonal(hessian[size:, size:], blocks[:, g, g])
+    return hessian
 
 
 def _add_nuclear_curvature(hessian: Float[np.ndarray, "m m"], singular: Float[np.ndarray, " r"],
