@@ -351,7 +351,7 @@ def test_help_ends_with_examples_that_parse(cli, name):
         assert (result.code, result.err) == (0, "")
     words = " ".join(ANSI.sub("", result.out).split())
     examples = [f"neuralcollapse {rest}" for rest in re.split("neuralcollapse ", words.split("Example")[-1])[1:]]
-    assert any(example.startswith(f"neuralcollapse {name} ") for example in examples)
+    assert any(f"{example} ".startswith(f"neuralcollapse {name} ") for example in examples)
     for example in examples:
         used, *args = shlex.split(example.strip(" ·"))[1:]
         typer.main.get_command(app).commands[used].make_context(used, args)
