@@ -27,10 +27,10 @@ def sample(case, seed=0, k=5, d=12, n=400, dtype=np.float32):
     return features, labels, rng.standard_normal((k, d)).astype(dtype), rng.standard_normal(k).astype(dtype)
 
 
-def compare(values, reference, rtol):
+def assert_close(values, reference, rtol):
     for name, expected in reference.items():
         if isinstance(expected, dict):
-            compare(values[name], expected, rtol)
+            assert_close(values[name], expected, rtol)
         else:
             # atol: NC4 and accuracy may be exactly 0
             np.testing.assert_allclose(values[name], expected, rtol=rtol, atol=1e-12, err_msg=name)
@@ -44,13 +44,13 @@ def test_measure_equals_the_two_pass_reference(case, center, with_bias):
     bias = bias if with_bias else None
     values = measure(features, labels, weight, bias, center=center).to_dict()
     # float32 features: the scatter is summed in float32 about each class's own centre (theory.md §6: 1e-8 – 1e-6).
-    compare(values, two_pass(features, labels, weight, bias, center), 1e-6)
+    assert_close(values, two_pass(features, labels, weight, bias, center), 1e-6)
 
 
 @pytest.mark.parametrize("case", CASES)
 def test_float64_features_agree_to_eleven_digits(case):
     features, labels, weight, _ = sample(case, dtype=np.float64)
-    compare(measure(features, labels, weight).to_dict(), two_pass(features, labels, weight), 1e-9)
+    assert_close(measure(features, labels, weight).to_dict(), two_pass(features, labels, weight), 1e-9)
 
 
 @pytest.mark.parametrize("case", CASES)
@@ -68,7 +68,7 @@ def test_the_streaming_metric_agrees_whatever_the_batches(case, batch):
     reference = two_pass(features, labels, weight, bias)
     del reference["nc4"]  # needs the second pass
     reference["margins"] = {}
-    compare(values, reference, 1e-6)
+    assert_close(values, reference, 1e-6)
     flat = metric.compute()
     assert flat["nc/within"].item() == values["nc1"]["pinv"]
     assert flat["nc/seli/classifiers"].item() == values["distance"]["classifiers"]
@@ -87,7 +87,7 @@ def test_half_precision_features_are_measured_as_the_numbers_they_are(dtype):
 
     values = finish(moments.moments(), None, None, None, counts=None, names=None, targets=(),
                     center="classes").to_dict()
-    compare({"nc1": values["nc1"], "cdnv": values["cdnv"]}, {"nc1": exact["nc1"], "cdnv": exact["cdnv"]}, 1e-6)
+    assert_close({"nc1": values["nc1"], "cdnv": values["cdnv"]}, {"nc1": exact["nc1"], "cdnv": exact["cdnv"]}, 1e-6)
 
 
 @given(st.integers(0, 10**6), st.integers(1, 399), st.integers(1, 399))

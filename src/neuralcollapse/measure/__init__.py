@@ -1,6 +1,6 @@
 """MEASURE: a network's features and head to numbers, in one pass."""
 
-# Metrics are listed in the order in which these register them: NC1, NC2, NC3, NC4.
+# Imported to register their metrics (F401), which are listed in this order (I001): NC1, NC2, NC3, NC4.
 from neuralcollapse.measure import variability  # noqa: F401, I001
 from neuralcollapse.measure import arrangement  # noqa: F401
 from neuralcollapse.measure import alignment  # noqa: F401
