@@ -1,43 +1,105 @@
-"""One pass of CollapseMetric against the bare scatter products S += xᵀx over the same batches."""
+"""Measuring, against bare scatter products, against reading the features, and against the field's three passes."""
+
+import os
+import subprocess
+import sys
 
 import torch
 
 from harness import machine, median_seconds, peak_megabytes, ratio
-from neuralcollapse import CollapseMetric
+from neuralcollapse import CollapseMetric, measure
+from usual import three_passes, usual_metrics
 
-CASES = ((50_000, 512, 10), (50_000, 512, 100))
+CASES = {"small": (50_000, 512, 10), "medium": (50_000, 512, 100), "large": (50_000, 2_048, 1_000)}
 BATCH = 256
+
+
+def made(n: int, d: int, k: int) -> tuple[torch.Tensor, torch.Tensor, torch.nn.Linear]:
+    """Features around class means, their labels, and a head that follows the means."""
+    generator = torch.Generator().manual_seed(0)
+    labels = torch.randint(0, k, (n,), generator=generator)
+    means = torch.randn(k, d, generator=generator)
+    features = torch.randn(n, d, generator=generator).mul_(0.1).add_(means[labels])
+    head = torch.nn.Linear(d, k)
+    head.weight.data.copy_(means)
+    return features, labels, head
+
+
+def streamed(features: torch.Tensor, labels: torch.Tensor, k: int, head: torch.nn.Linear | None = None,
+             logits: torch.Tensor | None = None, scatter: bool = True) -> CollapseMetric:
+    """One pass of CollapseMetric in batches."""
+    metric = CollapseMetric(k, features.shape[1], head, scatter=scatter)
+    parts = logits.split(BATCH) if logits is not None else [None] * -(-len(features) // BATCH)
+    for x, y, z in zip(features.split(BATCH), labels.split(BATCH), parts, strict=True):
+        metric.update(x, y, z)
+    metric.metric_state  # noqa: B018  # flushes
+    return metric
+
+
+def compare(name: str) -> None:
+    """Print the lines of one case."""
+    n, d, k = CASES[name]
+    features, labels, head = made(n, d, k)
+    repeats = 7 if name != "large" else 3
+
+    def products() -> None:
+        scatter = torch.zeros(d, d)
+        for x in features.split(BATCH):
+            scatter.addmm_(x.T, x)
+
+    def read() -> None:
+        for x in features.split(BATCH):
+            x.sum()
+
+    print(f"n = {n:,}, d = {d:,}, k = {k:,}")
+    with torch.no_grad():
+        logits = head(features)
+    _, _, floor = ratio(products, products, 1)
+    print(f"  bare per-batch products: {floor:.3f} s; reading: {median_seconds(read):.4f} s")
+    for what, run in {
+        "features alone": lambda: streamed(features, labels, k),
+        "features and logits at hand (as in a loop)": lambda: streamed(features, labels, k, head, logits),
+        "features and head, logits formed too": lambda: streamed(features, labels, k, head),
+    }.items():
+        times, ours, _ = ratio(run, products, repeats)
+        print(f"  one pass, {what}: {ours:.3f} s, {times:.2f}× the products")
+    times, ours, _ = ratio(lambda: streamed(features, labels, k, scatter=False), read, repeats)
+    print(f"  traces only: {ours:.4f} s, {times:.1f}× reading the features")
+    del logits
+    metric = streamed(features, labels, k, head)
+    final = median_seconds(lambda: metric.measurement().to_dict(), 3)
+    print(f"  the final metrics: {1e3 * final:.1f} ms")
+
+    weight = head.weight.detach()
+    means, within, nc4 = three_passes(features, labels, weight)
+    usual, ours = usual_metrics(means, within, weight), measure(features, labels, weight).to_dict()
+    print(f"  NC1 {ours['nc1']['pinv']:.6g} (float32 pseudo-inverse {usual['nc1']:.6g}), NC4 {ours['nc4']} ({nc4})")
+    times, fast, slow = ratio(lambda: measure(features, labels, weight, targets=("seli",)).to_dict(),
+                              lambda: usual_metrics(*three_passes(features, labels, weight)[:2], weight),
+                              3 if name != "large" else 1)
+    print(f"  measure (NC1–NC4, margins, distances): {fast:.2f} s against {slow:.2f} s of the usual three passes: "
+          f"{1 / times:.1f}× as fast")
+
+
+def peak() -> None:
+    """Peak memory of one pass at d = 2,048, beyond the features."""
+    features, labels, head = made(*CASES["large"])
+    features[:BATCH].T @ features[:BATCH]  # the BLAS library's own buffers
+    before = peak_megabytes()
+    for nc4 in (None, "second-pass"):
+        measure(features, labels, head.weight.detach(), nc4=nc4).to_dict()
+        print(f"  peak memory beyond features and head, d = 2,048, k = 1,000, nc4 = {nc4}: "
+              f"{peak_megabytes() - before:.0f} MB")
 
 
 def main() -> None:
     """Print the table."""
-    print(machine(), "| torch threads:", torch.get_num_threads())
-    for n, d, k in CASES:
-        generator = torch.Generator().manual_seed(0)
-        labels = torch.randint(0, k, (n,), generator=generator)
-        features = torch.randn(k, d, generator=generator)[labels] + 0.1 * torch.randn(n, d, generator=generator)
-        head = torch.nn.Linear(d, k)
-
-        def products(features: torch.Tensor = features, d: int = d) -> None:
-            scatter = torch.zeros(d, d)
-            for x in features.split(BATCH):
-                scatter.addmm_(x.T, x)
-
-        def measured(features: torch.Tensor = features, labels: torch.Tensor = labels, d: int = d, k: int = k,
-                     head: torch.nn.Linear | None = head) -> None:
-            metric = CollapseMetric(k, d, head)
-            for x, y in zip(features.split(BATCH), labels.split(BATCH), strict=True):
-                metric.update(x, y)
-            metric.compute()
-
-        with_head, ours, floor = ratio(measured, products, 7)
-        features_only, _, _ = ratio(lambda run=measured: run(head=None), products, 7)
-        metric = CollapseMetric(k, d, head)
-        metric.update(features[:5000], labels[:5000])
-        final = median_seconds(lambda m=metric: m.measurement().to_dict())
-        print(f"n = {n:,}, d = {d}, k = {k:>4}: {ours:.3f} s against {floor:.3f} s of products: {with_head:.2f}× "
-              f"(features alone {features_only:.2f}×); the final metrics {1e3 * final:.1f} ms")
-    print(f"peak memory: {peak_megabytes():.0f} MB")
+    if len(sys.argv) > 1:
+        peak() if sys.argv[1] == "peak" else compare(sys.argv[1])
+        return
+    print(machine(), "| torch threads:", torch.get_num_threads(), flush=True)
+    for part in (*CASES, "peak"):  # each in a process of its own: what one leaves behind does not slow the next
+        subprocess.run([sys.executable, __file__, part], check=True, env=os.environ)
 
 
 if __name__ == "__main__":

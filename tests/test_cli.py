@@ -12,6 +12,8 @@ import sys
 import threading
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import typer
 
@@ -259,6 +261,81 @@ def test_measure_in_words(cli, inputs):
         assert f"\n{line}" in result.out
 
 
+def test_several_files_are_one_document_and_one_table(cli, inputs):
+    files = ("good.npz", "absent.npz", "good.npz")
+    result = cli("measure", *files, "--target", "etf", "--json")
+    values = document(result)
+    assert list(values) == ["epochs"]
+    assert [epoch.pop("file") for epoch in values["epochs"]] == list(files)
+    for name, epoch in zip(files, values["epochs"], strict=True):
+        assert epoch == document(cli("measure", name, "--target", "etf", "--json"))
+    result = cli("measure", *files, "--target", "etf")
+    assert (result.code, result.err) == (0, "")
+    title, heading, *rows = result.out.splitlines()
+    assert title == "Measured 3 files in the order given (D: distance to etf; class means centred on: classes)"
+    assert heading.split() == ["file", "NC1", "NC1", "trace", "D_W", "D_M", "D_Z", "NC3", "NC4", "accuracy", "cos(w)",
+                               "min", "cos(μ)", "min"]
+    for name, row, epoch in zip(files, rows, values["epochs"], strict=True):
+        numbers = (epoch["nc1"]["pinv"], epoch["nc1"]["trace"], *(epoch["distance"][part] for part in (
+            "classifiers", "embeddings", "logits")), epoch["nc3"], epoch["nc4"], epoch["accuracy"]["overall"],
+            *(epoch["cosines"][part]["minority_minority"] for part in ("classifiers", "embeddings")))
+        assert row.split() == [name, *("–" if value is None else f"{value:.3g}" for value in numbers)]
+    assert cli("measure", "good.npz", "good.npz").out.startswith(
+        "Measured 2 files in the order given, 18 samples of 3 classes each (D: distance to seli; ")
+
+
+def test_the_file_before_gives_the_means_for_nc4(cli, inputs):
+    values = document(cli("measure", "good.npz", "good.npz", "--nc4", "previous", "--json"))["epochs"]
+    own = document(cli("measure", "good.npz", "--json"))["nc4"]
+    assert [(epoch["nc4"], epoch["nc4_means"]) for epoch in values] == [(None, None), (own, "previous")]
+    values = document(cli("measure", "good.npz", "--nc4", "none", "--trace-only", "--json"))
+    assert (values["nc4"], values["nc1"]["pinv"]) == (None, None)
+    assert values["nc1"]["trace"] > 0
+
+
+def test_a_head_beside_the_features_and_training_counts(cli, inputs, tmp_path):
+    whole = document(cli("measure", "good.npz", "--json"))
+    for place in (("good.parquet", "--head", "good.npz"), ("headless.npz", "--head", "good.npz"),
+                  ("unlabelled.npz", "--labels", "good.npz")):
+        assert document(cli("measure", *place, "--json")) == whole
+    alone = document(cli("measure", "good.parquet", "--json"))
+    assert (alone["nc3"], alone["nc4"], alone["accuracy"]["overall"], alone["norms"]["classifiers"]) == (None,) * 4
+    assert alone["nc1"]["pinv"] == pytest.approx(whole["nc1"]["pinv"], rel=1e-12)
+    result = cli("measure", "good.parquet")
+    assert (result.code, result.err) == (0, "")
+    assert re.search(r"^NC3 +duality +–", result.out, re.M)
+    (tmp_path / "train.txt").write_text("0\n" * 10 + "1\n" * 10 + "2\n")
+    given = [document(cli("measure", "good.npz", "--counts", counts, "--json"))
+             for counts in ("10,10,1", tmp_path / "train.txt")]
+    assert given[0] == given[1]
+    assert given[0]["counts"] == whole["counts"] == [10, 5, 3]
+    assert given[0]["distance"]["classifiers"] != whole["distance"]["classifiers"]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs a pseudo-terminal")
+@pytest.mark.parametrize("after", [0.0, 3600.0])
+def test_a_bar_is_drawn_on_a_terminal_s_stderr_alone_and_after_a_while(inputs, after):
+    import pty
+
+    ours, theirs = pty.openpty()
+    code = (f"from neuralcollapse.show import reading_files; reading_files.FileProgress.__init__.__defaults__ = (None, "
+            f"{after}); from neuralcollapse.cli import main; main()")
+    process = subprocess.Popen([sys.executable, "-c", code, "measure", "good.npz", "good.parquet", "--json"],
+                               stdout=subprocess.PIPE, stderr=theirs, env=plain_environment(TERM="xterm-256color"))
+    out = process.communicate()[0]
+    os.close(theirs)
+    screen = b""
+    try:
+        while part := os.read(ours, 65536):
+            screen += part
+    except OSError:  # how Linux says that the other side has closed
+        pass
+    os.close(ours)
+    assert process.returncode == 0
+    assert len(json.loads(out)["epochs"]) == 2
+    assert (b"good.parquet" in screen) == (after == 0.0)
+
+
 # -- train and report ---------------------------------------------------------------------------------
 
 
@@ -475,7 +552,7 @@ BAD_PREDICT = [
 
 BAD_MEASURE = [
     (["absent-file.npz"], "no such file: 'absent-file.npz'"),
-    (["labels.txt"], "a snapshot must be a .npz or .safetensors file, got 'labels.txt'"),
+    (["labels.txt"], "a snapshot must be a .npz, .npy, .safetensors or .parquet file, got 'labels.txt'"),
     (["outside.npz"], "labels must be in 0 … 2, got 3 at position 15"),
     (["negative.npz"], "labels must be in 0 … k−1, got -1 at position 15"),
     (["half.npz"], "labels must be whole numbers 0 … k−1, got float64 ([0.5, 0.5, 0.5, 0.5, 0.5])"),
@@ -489,12 +566,43 @@ BAD_MEASURE = [
                          "transpose"),
     (["narrow.npz"], "weight must have shape (k, 6), one row per class as in torch's Linear, got (3, 5)"),
     (["bias.npz"], "bias must be 3 finite numbers, one per class, got shape (2,) ([1.0, 1.0])"),
-    (["headless.npz"], "headless.npz must hold features (n, d), labels (n,), weight (k, d) and optionally bias (k,): "
-                       "weight missing, got features, labels"),
+    (["unlabelled.npz"], "'unlabelled.npz' must hold features (n, d), labels (n,) and, for a head, weight (k, d) and "
+                         "bias (k,): labels missing, got features, weight"),
     (["text.npz"], "features in text.npz must hold real numbers, got <U32"),
     (["pickled.npz"], "'pickled.npz' cannot be read as .npz arrays: it must hold plain arrays, nothing pickled"),
     (["array.npz"], "'array.npz' cannot be read as .npz arrays: it holds one array, expected an archive of named ones"),
     (["cut.npz"], "'cut.npz' cannot be read as .npz arrays: File is not a zip file"),
+    (["cut.parquet"], "'cut.parquet' cannot be read as .parquet arrays: it must begin and end with PAR1; it is cut "
+                      "short, or something else"),
+    (["ragged.parquet"],
+     "column 'features' of ragged.parquet must hold lists of 6 numbers each, got 2 numbers in row 7"),
+    (["flat.parquet"], "column 'features' of flat.parquet must hold lists of numbers, got double"),
+    (["half.parquet"], "labels must be whole numbers 0 … k−1, got float64 ([0.5, 0.5, 0.5, 0.5, 0.5])"),
+    (["good.parquet", "--head", "narrow.npz"],
+     "weight must have shape (k, 6), one row per class as in torch's Linear, got (3, 5)"),
+    (["good.parquet", "--head", "absent.npy"], "no such file: 'absent.npy'"),
+    (["good.parquet", "--head", "headless.npz"],
+     "'headless.npz' holds no head 'weight': known: features, labels"),
+    (["good.parquet", "--head", "good.npz:lm_head"],
+     "'good.npz' holds no head 'lm_head.weight': did you mean 'weight'? known: features, labels, weight"),
+    (["good.parquet", "--column", "featuers"],
+     "'good.parquet' holds no 'featuers': did you mean 'features'? known: features, labels"),
+    (["good.npz", "--label-column", "y"], "'good.npz' holds no 'y': known: features, labels, weight"),
+    (["good.npz", "--labels", "absent.npy"], "no such file: 'absent.npy'"),
+    (["good.npz", "--labels", "labels.npy"], "features and labels must have the same length, got 18 and 3"),
+    (["labels.npy", "--labels", "labels.npy"],
+     "features must be a matrix with at least one row and column, got shape (3,)"),
+    (["good.npz", "--counts", "10,5"], "counts must be one per class, expected 3, got 2"),
+    (["good.npz", "--counts", "10,x,5"],
+     "counts must be numbers separated by commas, such as 10,10,1,1, got '10,x,5'"),
+    (["headless.npz", "--counts", "10,8"], "labels must be in 0 … 1, got 2 at position 15"),
+    (["good.npz", "--nc4", "third"], "nc4 must be one of second-pass, previous, none, got 'third'"),
+    (["good.npz", "--nc4", "previous"],
+     "nc4 'previous' takes the class means of the file before: give several files, or 'second-pass'"),
+    (["good.npz", "absent-file.npz"], "no such file: 'absent-file.npz'"),
+    (["good.npz", "nan.npz", "--json"], "nan.npz: features must be finite, got NaN or Inf in row 3 (1 of 18 rows)"),
+    (["good.npz", "outside.npz", "--json"], "outside.npz: labels must be in 0 … 2, got 3 at position 15"),
+    (["good.npz", "cut.npz", "good.npz"], "'cut.npz' cannot be read as .npz arrays: File is not a zip file"),
     (["good.npz", "--center", "median"], "center must be one of classes, samples, none, got 'median'"),
     (["good.npz", "--target", "selli"],
      f"target must name a geometry, got 'selli': unknown loss 'selli': did you mean 'seli'? known: {LOSSES}"),
@@ -562,6 +670,17 @@ BAD = [(name, *case) for name, table in (("predict", BAD_PREDICT), ("measure", B
                                          ("report", BAD_REPORT), ("cite", BAD_CITE)) for case in table]
 
 
+def tables(folder, features, labels):
+    """The same samples as Parquet, and with one thing wrong each."""
+    lists = features.tolist()
+    for name, columns in {
+            "good": {"features": lists, "labels": labels}, "flat": {"features": features[:, 0], "labels": labels},
+            "ragged": {"features": [*lists[:7], [1.0, 2.0], *lists[8:]], "labels": labels},
+            "half": {"features": lists, "labels": labels + 0.5}}.items():
+        pq.write_table(pa.table(columns), folder / f"{name}.parquet")
+    (folder / "cut.parquet").write_bytes((folder / "good.parquet").read_bytes()[:-3])
+
+
 @pytest.fixture(scope="module")
 def bad_files(tmp_path_factory):
     """A folder of snapshots with one thing wrong each, label files, and a folder that is no run."""
@@ -596,9 +715,11 @@ def bad_files(tmp_path_factory):
     snapshot("narrow", weight=weight[:, :5])
     snapshot("bias", bias=np.ones(2))
     snapshot("headless", weight=None)
+    snapshot("unlabelled", labels=None)
     snapshot("text", features=features.astype(str))
     snapshot("pickled", labels=labels.astype(object))
     (folder / "cut.npz").write_bytes((folder / "good.npz").read_bytes()[:400])
+    tables(folder, features, labels)
     np.save(folder / "labels.npy", np.array([1, 0, 1]))
     (folder / "array.npz").write_bytes((folder / "labels.npy").read_bytes())
     for name, text in {"labels": "cat\ndog\ncat\n", "gap": "0\n2\n2\n", "one": "0\n0\n", "empty": "\n"}.items():

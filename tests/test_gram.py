@@ -76,7 +76,7 @@ def test_distance_without_k_by_k_equals_the_dense_one(dtype, monkeypatch):
     expected = (exact(left.astype(float) @ right.T.astype(float), dense),
                 exact(left.astype(float) @ left.T.astype(float), dense_gram))
     assert (logits.distance_between(left, right), gram.distance(left)) == pytest.approx(expected, rel=1e-12)
-    monkeypatch.setattr("neuralcollapse.low_rank._DENSE_BELOW", 0)
+    monkeypatch.setattr("neuralcollapse.low_rank.DENSE_BELOW", 0)
     monkeypatch.setattr("neuralcollapse.low_rank._ROWS_AT_ONCE", 8)
     assert (logits.distance_between(left, right), gram.distance(left)) == pytest.approx(expected, rel=1e-7)
 

@@ -24,13 +24,14 @@ _LATER = {
     "measure": "neuralcollapse.measure", "measure_model": "neuralcollapse.measure",
     "CollapseMetric": "neuralcollapse.measure", "ClassMoments": "neuralcollapse.measure",
     "Measurement": "neuralcollapse.measure", "Probe": "neuralcollapse.measure", "Snapshot": "neuralcollapse.measure",
+    "judge": "neuralcollapse.measure", "Watch": "neuralcollapse.measure.callbacks",
     "Run": "neuralcollapse.experiments", "TrainConfig": "neuralcollapse.experiments",
     "train": "neuralcollapse.experiments.train", "write_report": "neuralcollapse.show",
 }
 
 __all__ = ["ClassCounts", "ClassMoments", "CollapseMetric", "Geometry", "Gram", "InvalidInput", "Measurement",
-           "NotConverged", "OutsideTheory", "Probe", "Run", "Snapshot", "TrainConfig", "citations", "measure",
-           "measure_model", "predict", "train", "write_report"]
+           "NotConverged", "OutsideTheory", "Probe", "Run", "Snapshot", "TrainConfig", "Watch", "citations", "judge",
+           "measure", "measure_model", "predict", "train", "write_report"]
 
 if TYPE_CHECKING:
     from neuralcollapse.experiments import Run, TrainConfig, train
@@ -40,9 +41,11 @@ if TYPE_CHECKING:
         Measurement,
         Probe,
         Snapshot,
+        judge,
         measure,
         measure_model,
     )
+    from neuralcollapse.measure.callbacks import Watch
     from neuralcollapse.show import write_report
 
 

@@ -14,8 +14,9 @@ def registries() -> tuple[Registry[Any], ...]:
     from neuralcollapse.experiments import DATASETS, MODELS, PRESETS
     from neuralcollapse.measure import METRICS
     from neuralcollapse.predict import GEOMETRIES
+    from neuralcollapse.simulate import METHODS
 
-    return GEOMETRIES, METRICS, DATASETS, MODELS, PRESETS
+    return GEOMETRIES, METRICS, METHODS, DATASETS, MODELS, PRESETS
 
 
 def markdown_table() -> str:

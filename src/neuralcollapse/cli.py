@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import asdict
 from io import TextIOWrapper
 import json
 from pathlib import Path
 import sys
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 from rich.console import Console
 import typer
 
-from neuralcollapse.checks import InvalidInput, parse_fields, parse_numbers
-from neuralcollapse.counts import ClassCounts
-from neuralcollapse.label_files import counts_from_file
+from neuralcollapse.checks import InvalidInput, parse_numbers
+from neuralcollapse.count_options import one_profile, training_counts
 from neuralcollapse.predict import GEOMETRIES
+
+if TYPE_CHECKING:
+    from neuralcollapse.measure import Measurement
 
 app = typer.Typer(
     help="Predict, measure and steer the geometry that deep classifiers collapse to, balanced or not.",
@@ -29,6 +30,7 @@ _UsageProblem: type[Exception] = next(base for base in typer.BadParameter.__mro_
 
 _COUNTS, _RIDGE = "Class counts (give one)", "Weight decay"
 _DATA, _MODEL = "Data", "Model and training"
+_PLACES, _WORK = "Where things are", "How much work"
 _JSON = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout and nothing else there.")]
 
 
@@ -95,7 +97,7 @@ def predict(
 
     parameters: dict[str, Any] = {name: None if text is None else parse_numbers(name, text)
                                   for name, text in {"weight": weight, "delta": delta, "iota": iota}.items()}
-    profile = _one_profile(counts, step, long_tail, labels)
+    profile = one_profile(counts, step, long_tail, labels)
     ridge = ridge_from_options(ridge, weight_decay, feature_penalty, n, profile)
     parameters.update(temperature=temperature, bias=bias, bias_ridge=bias_ridge)
     if path:
@@ -121,31 +123,54 @@ def predict(
         typer.echo(f"\nDrawn into {plot}")
 
 
-@app.command(epilog="FILE holds features (n, d), labels (n,), weight (k, d) as in torch's Linear.weight, and "
-                    "optionally bias (k,).  Example:  neuralcollapse measure epoch-100.npz --target seli --json")
+@app.command(epilog="FILE: .npz or .safetensors with features (n, d), labels (n,) and, for a head, weight (k, d) as "
+                    "in torch's Linear.weight and bias (k,); .parquet with a column of lists; or .npy features. It is "
+                    "read in blocks.  Examples:  neuralcollapse measure epoch-100.npz --target seli --json   ·   "
+                    "neuralcollapse measure epoch-1.npz epoch-2.npz epoch-3.npz   ·   "
+                    "neuralcollapse measure test.parquet --head model.safetensors:lm_head --counts 500,500,5,5")
 def measure(
-    file: Annotated[Path, typer.Argument(help="A .npz or .safetensors snapshot of features, labels and head.")],
+    files: Annotated[list[Path], typer.Argument(
+        metavar="FILE", help="Features, labels and head; several files are epochs, in the order given.")],
     target: Annotated[str, typer.Option(
         help="What to hold it against: seli, etf, ridge:λ, mse, relu-ce, scl.")] = "seli",
+    counts: Annotated[str | None, typer.Option(
+        help="Training counts that the target follows: 10,10,1,1 or a file of labels  (default: the labels' own)")
+    ] = None,
     center: Annotated[str, typer.Option(
         help="What class means are centred on: classes (their mean), samples (the mean of all), none.")] = "classes",
+    head: Annotated[str | None, typer.Option(
+        help="A file with the head: head.npz, weight.npy or model.safetensors:lm_head",
+        rich_help_panel=_PLACES)] = None,
+    labels: Annotated[Path | None, typer.Option(help="A file with the labels", rich_help_panel=_PLACES)] = None,
+    column: Annotated[str | None, typer.Option(
+        help="What features are called  (default: features, embedding or embeddings)", rich_help_panel=_PLACES)] = None,
+    label_column: Annotated[str | None, typer.Option(
+        help="What labels are called  (default: labels or label)", rich_help_panel=_PLACES)] = None,
+    nc4: Annotated[str, typer.Option(
+        help="Class means for NC4: second-pass (the file's own), previous (of the file before, in one pass) or none.",
+        rich_help_panel=_WORK)] = "second-pass",
+    trace_only: Annotated[bool, typer.Option(
+        "--trace-only", help="Leave out NC1's pseudo-inverse form, and with it all d × d products.",
+        rich_help_panel=_WORK)] = False,
     as_json: _JSON = False,
 ) -> None:
     """Measure the collapse of saved features and head: NC1–NC4, norms, angles, margins, distance to a prediction."""
-    from neuralcollapse.measure import Snapshot
+    from neuralcollapse.measure import measure_files
+    from neuralcollapse.show.reading_files import FileProgress
+    from neuralcollapse.show.terminal import print_measurement, print_measurements
 
-    measurement = Snapshot.load(file).measure(targets=(target,), center=center)
+    with FileProgress() as progress:
+        measured = measure_files(files, head=head, labels=labels, column=column, label_column=label_column,
+                                 counts=training_counts(counts), targets=(target,), center=center, nc4=nc4,
+                                 scatter=not trace_only, on_rows=progress)
+    names = [str(file) for file in files]
     if as_json:
-        values = measurement.to_dict()
-        del values["distances"]  # the one target stands under "distance"
-        estimate = measurement.lambda_eff()
-        if estimate is not None:
-            values["lambda_eff"], values["lambda_eff_interval"] = estimate.ridge, list(estimate.interval)
-        _print_json(values)
+        epochs = [{"file": name, **_contract(each)} for name, each in zip(names, measured, strict=True)]
+        _print_json({"epochs": epochs} if len(files) > 1 else _contract(measured[0]))
+    elif len(files) > 1:
+        print_measurements(names, measured, Console())
     else:
-        from neuralcollapse.show.terminal import print_measurement
-
-        print_measurement(measurement, Console())
+        print_measurement(measured[0], Console())
 
 
 @app.command(epilog="Examples:  neuralcollapse train --preset demo --out runs/demo   ·   neuralcollapse train "
@@ -253,31 +278,13 @@ def cite(names: Annotated[list[str], typer.Argument(
     typer.echo("\n\n".join(citations(names)))
 
 
-def _one_profile(counts: str | None, step: str | None, long_tail: str | None, labels: Path | None) -> ClassCounts:
-    """The class counts from whichever one of the four options was given."""
-    given = {"--counts": counts, "--step": step, "--long-tail": long_tail, "--labels": labels}
-    chosen = [name for name, value in given.items() if value is not None]
-    if len(chosen) != 1:
-        raise InvalidInput(f"give exactly one of {', '.join(given)}, got {', '.join(chosen) or 'none'}")
-    if counts is not None:
-        return ClassCounts.from_counts(counts)
-    if step is not None:
-        return _from_profile(ClassCounts.step, step, {"k": "classes"}, "ratio", "minority", "n_min", "n_max")
-    if long_tail is not None:
-        return _from_profile(ClassCounts.long_tail, long_tail, {"k": "classes"}, "ratio", "n_max")
-    assert labels is not None
-    return counts_from_file(labels)
-
-
-def _from_profile(make: Callable[..., ClassCounts], text: str, renamed: dict[str, str], *names: str) -> ClassCounts:
-    fields = parse_fields(text, (*renamed, *names))
-    arguments: dict[str, Any] = {renamed.get(name, name): value for name, value in fields.items()}
-    for short, name in (*renamed.items(), ("ratio", "ratio")):
-        if name not in arguments:
-            raise InvalidInput(f"{make.__name__.replace('_', '-')} needs {short}=…, got {text!r}")
-    if "n_max" in names and len(names) == 2 and "n_max" not in arguments:
-        raise InvalidInput(f"long-tail needs n_max=…, got {text!r}")
-    return make(**arguments)
+def _contract(measurement: Measurement) -> dict[str, Any]:
+    values = measurement.to_dict()
+    del values["distances"]  # the one target stands under "distance"
+    estimate = measurement.lambda_eff()
+    if estimate is not None:
+        values["lambda_eff"], values["lambda_eff_interval"] = estimate.ridge, list(estimate.interval)
+    return values
 
 
 def _print_json(document: dict[str, Any]) -> None:

@@ -20,7 +20,7 @@ from neuralcollapse.groups import Groups, group_equal
 from neuralcollapse.threads import one_blas_thread
 
 _ROWS_AT_ONCE = 65_536  # rows converted to float64 at a time when a factor is float32
-_DENSE_BELOW = 1_024  # k up to which differences are formed entry by entry whatever d is
+DENSE_BELOW = 1_024  # k up to which differences are formed entry by entry whatever d is
 _THREADS_PAY_FROM = 256  # columns from which a product gains from several BLAS threads
 
 
@@ -170,20 +170,23 @@ class DiagonalPlusLowRank:
             if factor.ndim != 2 or factor.shape[0] != self.k:
                 raise InvalidInput(f"a factor must have one row per class, expected ({self.k}, d), "
                                    f"got {factor.shape}")
-        if self.k <= max(_DENSE_BELOW, 2 * left.shape[1]):
-            product = left.astype(np.float64) @ right.astype(np.float64).T
-            return _unit_distance(product, self.dense())
+        if self.k <= max(DENSE_BELOW, 2 * left.shape[1]):
+            return self.distance_to_product(left.astype(np.float64) @ right.astype(np.float64).T)
         inner, size = self._inner_with_product(left, right)
         if size == 0 or self.frobenius == 0:
             return float("nan")
         return float(np.sqrt(max(2 - 2 * inner / (size * self.frobenius), 0.0)))
+
+    def distance_to_product(self, product: Float[np.ndarray, "k k"]) -> float:
+        """The same for a product that was formed already."""
+        return _unit_distance(product, self.dense())
 
     def distance_to(self, other: DiagonalPlusLowRank) -> float:
         """‖G/‖G‖ − F/‖F‖‖_F to another matrix of this form; NaN when either is zero."""
         if self.frobenius == 0 or other.frobenius == 0:
             return float("nan")
         by_entries = self.basis is None and other.basis is None and self.groups.same_as(other.groups)
-        if self.k <= _DENSE_BELOW and not by_entries:
+        if self.k <= DENSE_BELOW and not by_entries:
             return _unit_distance(self.dense(), other.dense())
         return (self * (1 / self.frobenius) + other * (-1 / other.frobenius)).frobenius
 

@@ -85,9 +85,123 @@ def test_half_precision_features_are_measured_as_the_numbers_they_are(dtype):
     exact = two_pass(half.double().numpy(), labels, weight)
     from neuralcollapse.measure.measurement import finish
 
-    values = finish(moments.moments(), None, None, None, counts=None, names=None, targets=(),
+    values = finish(moments.moments(), None, None, counts=None, names=None, targets=(),
                     center="classes").to_dict()
     assert_close({"nc1": values["nc1"], "cdnv": values["cdnv"]}, {"nc1": exact["nc1"], "cdnv": exact["cdnv"]}, 1e-6)
+
+
+@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize(("k", "d"), [(5, 300), (30, 200)])  # above 128 features: products in float32
+def test_float32_products_keep_the_digits_that_count(case, k, d):
+    features, labels, weight, bias = sample(case, k=k, d=d, n=6000)
+    values = measure(features, labels, weight, bias).to_dict()
+    assert_close({name: values[name] for name in ("nc1", "cdnv", "nc2", "nc3", "nc4", "distance", "norms")},
+                 {name: value for name, value in two_pass(features, labels, weight, bias).items()
+                  if name in ("nc1", "cdnv", "nc2", "nc3", "nc4", "distance", "norms")}, 1e-6)
+
+
+@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize("center", ["classes", "samples", "none"])
+@pytest.mark.parametrize(("k", "d"), [(5, 12), (12, 5), (20, 200)])
+def test_scatter_in_one_pass_and_projection_in_two_agree(case, center, k, d):
+    # k ≤ d: two passes project on the means and never form the scatter; one pass forms it.
+    features, labels, weight, bias = sample(case, k=k, d=d, n=3000)
+    one = measure(features, labels, weight, bias, center=center, nc4=None).to_dict()
+    two = measure(features, labels, weight, bias, center=center).to_dict()
+    assert one["nc4"] is None
+    assert one["nc4_means"] is None
+    assert two["nc4_means"] == "second-pass"
+    del one["nc4"], one["nc4_means"]
+    assert one["nc1"]["rank"] == min(k - (center != "none"), d)
+    del one["distance"]["target"]
+    assert_close(two, {name: one[name] for name in ("nc1", "cdnv", "distance", "nc2")}, 1e-6)
+    assert two["margins"] == one["margins"]
+
+
+@pytest.mark.parametrize("arranged", [lambda a: a[::-1], lambda a: a.astype(">f4"), np.asfortranarray,
+                                      lambda a: np.lib.stride_tricks.as_strided(a, writeable=False)])
+def test_arrays_of_any_layout_are_the_numbers_they_hold(arranged):
+    features, labels, weight, bias = sample("easy")
+    order = slice(None, None, -1) if arranged(features).strides[0] < 0 else slice(None)
+    values = measure(arranged(features), labels[order], arranged(weight)[order], bias).to_dict()
+    assert_close(values, two_pass(features, labels, weight, bias), 1e-6)
+
+
+def test_torch_and_bfloat16_heads():
+    features, labels, weight, bias = sample("easy")
+    half = [torch.from_numpy(array).bfloat16() for array in (weight, bias)]
+    values = measure(features, labels, *half).to_dict()
+    assert_close(values, two_pass(features, labels, *(part.double().numpy() for part in half)), 1e-6)
+
+
+def test_traces_only_leave_out_what_needs_products():
+    features, labels, weight, _ = sample("easy")
+    full, traces = (measure(features, labels, weight, scatter=scatter).to_dict() for scatter in (True, False))
+    assert traces["nc1"].pop("pinv") is None
+    assert full["nc1"].pop("pinv") is not None
+    assert traces == full
+
+
+def test_nc4_from_the_measurement_before():
+    features, labels, weight, bias = sample("easy")
+    later = features + 3 * np.random.default_rng(7).standard_normal(features.shape).astype(np.float32)
+    before = measure(features, labels, weight, bias)
+    after = measure(later, labels, weight, bias, nc4=before).to_dict()
+    means = np.array([features[labels == c].astype(np.float64).mean(0) for c in range(5)])
+    nearest = np.argmin(((later[:, None, :] - means) ** 2).sum(2), axis=1)
+    assert after["nc4"] == pytest.approx(np.mean(nearest != (later @ weight.T + bias).argmax(1)), abs=1e-12)
+    assert after["nc4_means"] == "previous"
+    assert after["nc4"] != measure(later, labels, weight, bias).to_dict()["nc4"]
+
+
+@pytest.mark.parametrize("spread", [1e-6, 0.3, 3.0])
+def test_the_nearest_mean_is_exact_whether_or_not_the_triangle_inequality_decides(spread):
+    rng = np.random.default_rng(1)
+    labels = rng.integers(0, 9, 2000)
+    features = rng.standard_normal((9, 4))[labels] + spread * rng.standard_normal((2000, 4))
+    weight = rng.standard_normal((9, 4))
+    nc4 = measure(features, labels, weight).to_dict()["nc4"]
+    assert nc4 == pytest.approx(two_pass(features, labels, weight)["nc4"], abs=1e-12)
+
+
+@pytest.mark.parametrize("k", [6, 40])
+def test_small_directions_of_the_means_keep_their_digits(k):
+    # Two class means 1e-5 apart beside others of distance 1 (a minority collapsing): an eigenvalue of 1e-11.
+    rng = np.random.default_rng(2)
+    d, labels = 50, np.arange(40 * k) % k
+    means = rng.standard_normal((k, d))
+    means[-1] = means[-2] + 1e-5 * rng.standard_normal(d)
+    within = rng.standard_normal((40 * k, d))
+    for c in range(k):
+        within[labels == c] -= within[labels == c].mean(0)
+    features = means[labels] + 1e-7 * within
+    centred = means - means.mean(0)
+    singular, right = np.linalg.svd(centred, full_matrices=False)[1:]
+    along = (1e-7 * within @ right[:k - 1].T) ** 2
+    expected = np.sum(along.mean(0) / (singular[:k - 1] ** 2 / k)) / k
+    for nc4 in (None, "second-pass"):
+        values = measure(features, labels, np.eye(k, d), nc4=nc4).to_dict()["nc1"]
+        assert values["pinv"] == pytest.approx(expected, rel=1e-6)
+        assert values["rank"] == k - 1
+
+
+def test_statistics_over_pairs_in_blocks_equal_those_at_once(monkeypatch):
+    features, labels, weight, bias = sample("means 1000 times the spread", k=30, n=300)
+    whole = measure(features, labels, weight, bias).to_dict()
+    monkeypatch.setattr("neuralcollapse.measure.measured.DENSE_BELOW", 1)  # no k × k product is kept
+    monkeypatch.setattr("neuralcollapse.measure.arrangement._ROWS_AT_ONCE", 5)
+    monkeypatch.setattr("neuralcollapse.measure.variability._PAIRS_AT_ONCE", 30 * 4)
+    monkeypatch.setattr("neuralcollapse.low_rank.DENSE_BELOW", 1)
+    blocks = measure(features, labels, weight, bias).to_dict()
+    assert_close(blocks, {name: whole[name] for name in ("cdnv", "nc2")}, 1e-6)  # cosines in float32
+
+
+def test_effective_rank_tells_a_simplex_from_a_line():
+    labels = np.arange(40) % 4
+    simplex = measure(np.eye(4)[labels], labels).to_dict()["nc1"]
+    assert simplex["effective_rank"] == pytest.approx(3, abs=1e-9)
+    line = measure(np.outer([0, 1, 2, 3], [1.0, 2, 0, 0])[labels], labels).to_dict()["nc1"]
+    assert (line["rank"], line["effective_rank"]) == (1, pytest.approx(1, abs=1e-9))
 
 
 @given(st.integers(0, 10**6), st.integers(1, 399), st.integers(1, 399))
@@ -128,7 +242,8 @@ def test_a_class_without_a_sample_is_null_and_the_rest_stands():
 def test_degenerate_features_give_nulls_not_numbers():
     labels = np.array([0, 0, 1, 1, 2])
     values = measure(np.ones((5, 4)), labels, np.zeros((3, 4))).to_dict()
-    assert values["nc1"] == {"pinv": None, "trace": None, "per_class": [None] * 3}
+    assert values["nc1"] == {"pinv": None, "trace": None, "per_class": [None] * 3, "rank": None,
+                             "effective_rank": None, "cutoff": None}
     assert values["cdnv"] is None
     assert values["nc3"] is None
     assert values["distance"]["classifiers"] is None
@@ -215,5 +330,5 @@ def test_snapshots_refuse_what_is_not_arrays(tmp_path):
     for path in (pickled, short, empty):
         with pytest.raises(InvalidInput, match=rf"^'{path.name}' cannot be read as \{path.suffix} arrays"):
             Snapshot.load(path)
-    with pytest.raises(InvalidInput, match=r"labels, weight missing, got features$"):
+    with pytest.raises(InvalidInput, match=r"labels missing, got features$"):
         Snapshot.load(tmp_path / "incomplete.npz")

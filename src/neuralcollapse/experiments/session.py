@@ -24,7 +24,7 @@ from neuralcollapse.experiments.data import Data
 from neuralcollapse.experiments.models import build_model
 from neuralcollapse.experiments.score import Scored
 from neuralcollapse.measure import Measurement, measure_model
-from neuralcollapse.measure.probe import evaluating
+from neuralcollapse.measure.wrapped import evaluating
 
 _DISTINCT_COUNTS = 40  # up to which the geometry at a ridge is solved within a fraction of a second
 

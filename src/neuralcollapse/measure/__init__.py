@@ -7,14 +7,19 @@ from neuralcollapse.measure import alignment  # noqa: F401
 from neuralcollapse.measure import decisions  # noqa: F401
 from neuralcollapse.measure.collapse import CollapseMetric
 from neuralcollapse.measure.measured import METRICS, Measured
-from neuralcollapse.measure.measurement import Measurement, measure
-from neuralcollapse.measure.moments import ClassMoments, Moments
-from neuralcollapse.measure.probe import Probe, measure_model
+from neuralcollapse.measure.arrays import measure
+from neuralcollapse.measure.files import measure_file, measure_files
+from neuralcollapse.measure.measurement import Measurement
+from neuralcollapse.measure.model import measure_model
+from neuralcollapse.measure.merging import Moments
+from neuralcollapse.measure.moments import ClassMoments
+from neuralcollapse.measure.probe import Probe
 from neuralcollapse.measure.snapshot import Snapshot
+from neuralcollapse.measure.verdict import Verdict, judge
 from neuralcollapse.rooms import open_room
 
 __all__ = ["METRICS", "ClassMoments", "CollapseMetric", "Measured", "Measurement", "Moments", "Probe", "Snapshot",
-           "measure", "measure_model"]
+           "Verdict", "judge", "measure", "measure_file", "measure_files", "measure_model"]
 
 open_room(__name__)
 del open_room

@@ -7,6 +7,7 @@ from typing import Any
 from jaxtyping import Bool, Float
 import numpy as np
 
+from neuralcollapse.low_rank import DiagonalPlusLowRank
 from neuralcollapse.measure.measured import METRICS, Measured, number, numbers
 from neuralcollapse.predict import predict
 
@@ -21,15 +22,7 @@ def simplex_arrangement(measured: Measured) -> dict[str, Any]:
     `norm_cv`: standard deviation over mean of the norms; `angle`: mean over pairs of |cos + 1/(k−1)|;
     `etf_distance`: ‖Ĝ/‖Ĝ‖ − P/‖P‖‖_F with P = I − 11ᵀ/k.
     """
-    def describe(factor: Float[np.ndarray, "k d"] | None) -> dict[str, float | None]:
-        if factor is None:
-            return {"norm_cv": None, "angle": None, "etf_distance": None}
-        norms = np.linalg.norm(factor, axis=1)
-        simplex = predict(np.ones(measured.k), "etf").classifiers
-        return {"norm_cv": number(norms.std() / norms.mean()) if norms.any() else None,
-                "angle": _mean_over_pairs(factor, lambda cosine: np.abs(cosine + 1 / (measured.k - 1))),
-                "etf_distance": number(simplex.distance(factor))}
-    return {"classifiers": describe(measured.weight), "embeddings": describe(measured.centred_means)}
+    return {name: _describe(measured, name) for name in ("classifiers", "embeddings")}
 
 
 @METRICS.register("distance", source="thrampoulidis2022", scalars={})
@@ -51,7 +44,8 @@ def distances_to_targets(measured: Measured) -> dict[str, Any]:
     return {target: _distances(measured, target) for target in measured.targets}
 
 
-@METRICS.register("norms", source="thrampoulidis2022", scalars={"classifiers": "norm", "embeddings": "mean_norm"})
+@METRICS.register("norms", source="thrampoulidis2022", scalars={"classifiers": "norm", "embeddings": "mean_norm"},
+                  per_class=("classifiers", "embeddings"))
 def norms(measured: Measured) -> dict[str, Any]:
     """The lengths of classifiers and centred class means, per class."""
     means = measured.centred_means
@@ -89,25 +83,49 @@ def mean_cosines(factor: Float[np.ndarray, "k d"] | None,
     return dict(zip(keys, (inside(many, sums[False]), across, inside(few, sums[True])), strict=True))
 
 
+def _describe(measured: Measured, name: str) -> dict[str, float | None]:
+    factor = measured.factor(name)
+    if factor is None:
+        return {"norm_cv": None, "angle": None, "etf_distance": None}
+    norms = np.linalg.norm(factor, axis=1)
+    simplex = predict(np.ones(measured.k), "etf").classifiers
+    return {"norm_cv": number(norms.std() / norms.mean()) if norms.any() else None,
+            "angle": _mean_angle(factor, norms, measured.product(name, name)) if norms.all() else None,
+            "etf_distance": _distance(measured, simplex, name, name)}
+
+
 def _distances(measured: Measured, target: str) -> dict[str, float | None]:
-    geometry, weight, means = measured.targets[target], measured.weight, measured.centred_means
-    return {
-        "classifiers": None if weight is None else number(geometry.classifiers.distance(weight)),
-        "embeddings": None if means is None else number(geometry.embeddings.distance(means)),
-        "logits": (None if weight is None or means is None
-                   else number(geometry.logits.distance_between(weight, means))),
-    }
+    geometry = measured.targets[target]
+    return {"classifiers": _distance(measured, geometry.classifiers, "classifiers", "classifiers"),
+            "embeddings": _distance(measured, geometry.embeddings, "embeddings", "embeddings"),
+            "logits": _distance(measured, geometry.logits, "classifiers", "embeddings")}
 
 
-def _mean_over_pairs(factor: Float[np.ndarray, "k d"], of_cosine: Any) -> float | None:
-    lengths = np.linalg.norm(factor, axis=1)
-    if (lengths == 0).any():
-        return None
-    units = factor / lengths[:, None]
-    k = units.shape[0]
+def _distance(measured: Measured, predicted: DiagonalPlusLowRank, left: str, right: str) -> float | None:
+    product = measured.product(left, right)
+    if product is not None:
+        return number(predicted.distance_to_product(product))
+    one, two = measured.factor(left), measured.factor(right)
+    return None if one is None or two is None else number(predicted.distance_between(one, two))
+
+
+def _mean_angle(factor: Float[np.ndarray, "k d"], norms: Float[np.ndarray, " k"],
+                product: Float[np.ndarray, "k k"] | None) -> float | None:
+    """Mean over pairs of |cos + 1/(k−1)|, from the product where it was formed, else from blocks of it."""
+    k = norms.size
+    if product is None:
+        # All pairs of 10⁵ classes: the cosines are formed in float32, which leaves their mean 1e-7.
+        units = (factor / norms[:, None]).astype(np.float32)
     total = 0.0
     for start in range(0, k, _ROWS_AT_ONCE):
-        values = of_cosine(units[start:start + _ROWS_AT_ONCE] @ units.T)
-        values[np.arange(values.shape[0]), start + np.arange(values.shape[0])] = 0.0
-        total += float(values.sum())
+        rows, later = slice(start, start + _ROWS_AT_ONCE), slice(start, k)  # pairs below the diagonal count by symmetry
+        if product is None:
+            cosines = units[rows] @ units[later].T
+        else:
+            cosines = product[rows, later] / np.multiply.outer(norms[rows], norms[later])
+        cosines += 1 / (k - 1)
+        np.abs(cosines, out=cosines)
+        own = cosines[:, :cosines.shape[0]]
+        np.fill_diagonal(own, 0.0)
+        total += 2 * float(cosines.sum(dtype=np.float64)) - float(own.sum(dtype=np.float64))
     return number(total / (k * (k - 1)))

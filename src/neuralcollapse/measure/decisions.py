@@ -1,13 +1,14 @@
 """NC4, margins and accuracy: what the head decides, sample by sample.
 
 Logits are z = Wh + b with the head's own bias; the margin of a sample is z_y − max_{c≠y} z_c, negative when
-it is misclassified.
+it is misclassified. A tie counts as a wrong decision.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 from jaxtyping import Float, Int
 import numpy as np
@@ -15,14 +16,19 @@ import torch
 from torch import Tensor
 
 from neuralcollapse.measure.measured import METRICS, Measured, SampleStatistics, number, numbers
+from neuralcollapse.measure.moments import EXACT_UP_TO
 
 _LOGITS_AT_ONCE = 2**23
+_RADII_BELOW = 8192  # classes up to which the means' mutual distances are worth k² products
 _QUANTILES = (0.01, 0.05, 0.25, 0.5)
 
 
 @METRICS.register("nc4", source="papyan2020", scalars={"": "nearest_mean_disagreement"})
 def nearest_mean_disagreement(measured: Measured) -> float | None:
-    """NC4: share of samples whose nearest class mean and classifier disagree; it takes a second pass."""
+    """NC4: share of samples whose nearest class mean and classifier disagree.
+
+    The means are this measurement's own (a second pass) or those of the measurement before: `nc4_means` says which.
+    """
     if measured.samples is None or measured.samples.disagreements is None or not measured.complete:
         return None
     return number(measured.samples.disagreements / measured.seen.sum())
@@ -49,7 +55,8 @@ def margins(measured: Measured) -> dict[str, Any]:
             "quantiles": quantiles, "per_class": table}
 
 
-@METRICS.register("accuracy", source="papyan2020", scalars={"overall": "accuracy", "per_class": "accuracy"})
+@METRICS.register("accuracy", source="papyan2020", scalars={"overall": "accuracy", "per_class": "accuracy"},
+                  per_class=("per_class",))
 def accuracy(measured: Measured) -> dict[str, Any]:
     """Share of the measured samples that the head decides correctly, over all and per class."""
     if measured.samples is None:
@@ -57,6 +64,62 @@ def accuracy(measured: Measured) -> dict[str, Any]:
     correct = measured.samples.correct
     share = np.where(measured.seen > 0, correct / np.maximum(measured.seen, 1), np.nan)
     return {"overall": number(correct.sum() / measured.seen.sum()), "per_class": numbers(share)}
+
+
+class Decided(NamedTuple):
+    """What the head makes of some samples.
+
+    Attributes
+    ----------
+    classes : (n,) int64 tensor
+        The class with the largest logit.
+    margins : (n,) float64 tensor
+        z_y − max_{c≠y} z_c.
+    """
+
+    classes: Int[Tensor, " n"]
+    margins: Float[Tensor, " n"]
+
+
+@dataclass(frozen=True, eq=False)
+class Head:
+    """A linear head: `weight` (k, d) and `bias` (k,) or None, on the device of the features."""
+
+    weight: Float[Tensor, "k d"]
+    bias: Float[Tensor, " k"] | None = None
+
+    def to(self, device: torch.device) -> Head:
+        """The head on another device."""
+        return Head(self.weight.to(device), None if self.bias is None else self.bias.to(device))
+
+    def decide(self, features: Float[Tensor, "n d"], labels: Int[Tensor, " n"]) -> Decided:
+        """Decisions and margins of a block of samples.
+
+        Logits are formed in float64 up to 128 features, and beyond in the dtype that features and weight share
+        (float32 at least): margins then have the digits of a difference of float32 logits.
+        """
+        exact = features.shape[1] <= EXACT_UP_TO
+        common = torch.promote_types(torch.promote_types(features.dtype, self.weight.dtype),
+                                     torch.float64 if exact else torch.float32)
+        weight, bias = self.weight.to(common), None if self.bias is None else self.bias.to(common)
+        parts = []
+        for rows in _blocks(len(features), len(weight)):
+            logits = torch.nn.functional.linear(features[rows].to(common), weight, bias)
+            parts.append(_decided(logits, labels[rows]))
+        return Decided(*(torch.cat(part) for part in zip(*parts, strict=True)))
+
+
+def decide_from_logits(logits: Float[Tensor, "n k"], labels: Int[Tensor, " n"]) -> Decided:
+    """Decisions and margins from logits that something else has computed, in their own precision."""
+    return _decided(logits.clone(), labels)
+
+
+def _decided(logits: Float[Tensor, "n k"], labels: Int[Tensor, " n"]) -> Decided:
+    """Decisions and margins; the logits are overwritten."""
+    own = logits.gather(1, labels[:, None])[:, 0]
+    classes = logits.argmax(1)
+    logits.scatter_(1, labels[:, None], -torch.inf)
+    return Decided(classes, own.double() - logits.amax(1).double())
 
 
 class DecisionCounts:
@@ -72,9 +135,19 @@ class DecisionCounts:
     STATES = ("correct", "margin_min", "margin_sum")
 
     def __init__(self, classes: int, keep: bool = False, device: torch.device | str | None = None):
-        for name, state in self.initial(classes).items():
-            setattr(self, name, state.to(device))
-        self._kept: list[tuple[Tensor, Tensor]] | None = [] if keep else None
+        self._start({name: state.to(device) for name, state in self.initial(classes).items()}, keep)
+
+    @classmethod
+    def over(cls, states: Mapping[str, Tensor]) -> DecisionCounts:
+        """Counts that go on in these tensors, shaped as `initial` makes them."""
+        self = cls.__new__(cls)
+        self._start(states, keep=False)
+        return self
+
+    def _start(self, states: Mapping[str, Tensor], keep: bool) -> None:
+        for name in self.STATES:
+            setattr(self, name, states[name])
+        self._kept = (_Kept(torch.float64), _Kept(torch.int64)) if keep else None
 
     correct: Tensor
     margin_min: Tensor
@@ -87,57 +160,100 @@ class DecisionCounts:
                 "margin_min": torch.full((classes,), torch.inf, dtype=torch.float64),
                 "margin_sum": torch.zeros(classes, dtype=torch.float64)}
 
-    def update(self, features: Float[Tensor, "n d"], labels: Int[Tensor, " n"], weight: Float[Tensor, "k d"],
-               bias: Float[Tensor, " k"] | None) -> None:
-        """Add a batch; logits are formed in the dtype of `weight`."""
-        for rows, part in _row_blocks(features, weight.shape[0], labels):
-            logits = torch.nn.functional.linear(rows.to(weight.dtype), weight, bias)
-            margin = _margins(logits, part).double()
-            self.correct.index_add_(0, part, (margin > 0).long())
-            self.margin_min.scatter_reduce_(0, part, margin, "amin")
-            self.margin_sum.index_add_(0, part, margin)
-            if self._kept is not None:
-                self._kept.append((margin.cpu(), part.cpu()))
+    def update(self, labels: Int[Tensor, " n"], decided: Decided) -> None:
+        """Add the decisions on a block of samples."""
+        self.correct.index_add_(0, labels, (decided.margins > 0).long())
+        self.margin_min.scatter_reduce_(0, labels, decided.margins, "amin")
+        self.margin_sum.index_add_(0, labels, decided.margins)
+        if self._kept is not None:
+            self._kept[0].add(decided.margins)
+            self._kept[1].add(labels)
 
     def statistics(self, disagreements: int | None = None) -> SampleStatistics:
         """What was counted, as NumPy arrays."""
-        kept = list(zip(*self._kept, strict=True)) if self._kept else None
         return SampleStatistics(
             self.correct.cpu().numpy(), self.margin_min.cpu().numpy(), self.margin_sum.cpu().numpy(),
-            disagreements, *((torch.cat(part).numpy() for part in kept) if kept else ()))
+            disagreements, *((kept.values().numpy() for kept in self._kept) if self._kept else ()))
 
 
-def count_disagreements(features: Float[Tensor, "n d"], weight: Float[Tensor, "k d"],
-                        bias: Float[Tensor, " k"] | None, means: Float[Tensor, "k d"]) -> int:
-    """How many samples the nearest class mean and the head decide differently.
+class _Kept:
+    """Values from every block, in one stretch of memory that doubles.
 
-    The nearest mean is the largest of h·μ_c − ‖μ_c‖²/2 about the mean of class means, in the dtype of `means`.
+    One small array a block would lie between the megabytes of its temporaries, and pin them after they are freed.
     """
-    origin = means.mean(0)
-    centred = means - origin
-    offset = (centred**2).sum(1) / 2
-    count = 0
-    for rows, _ in _row_blocks(features, weight.shape[0]):
-        exact = rows.to(means.dtype)
-        nearest = ((exact - origin) @ centred.T - offset).argmax(1)
-        decided = torch.nn.functional.linear(exact, weight.to(means.dtype),
-                                             None if bias is None else bias.to(means.dtype)).argmax(1)
-        count += int((nearest != decided).sum())
-    return count
+
+    def __init__(self, dtype: torch.dtype):
+        self._space, self._filled = torch.empty(2**12, dtype=dtype), 0
+
+    def add(self, values: Tensor) -> None:
+        end = self._filled + len(values)
+        if end > len(self._space):
+            grown = self._space.new_empty(max(end, 2 * len(self._space)))
+            grown[:self._filled] = self._space[:self._filled]
+            self._space = grown
+        self._space[self._filled:end] = values
+        self._filled = end
+
+    def values(self) -> Tensor:
+        return self._space[:self._filled]
 
 
-def _margins(logits: Float[Tensor, "n k"], labels: Int[Tensor, " n"]) -> Float[Tensor, " n"]:
-    own = logits.gather(1, labels[:, None])
-    others = logits.scatter(1, labels[:, None], -torch.inf)
-    return own[:, 0] - others.amax(1)
+class NearestMeans:
+    """Which class mean is nearest, exactly; most samples of a collapsed network need no product for it.
+
+    A sample closer to its own mean than half the distance from there to any other mean is nearest to its own (the
+    triangle inequality). Only the others are compared with every mean, by h·μ_c − ‖μ_c‖²/2 about the mean of class
+    means in float64. Classes without a sample have no mean and are never nearest.
+
+    Parameters
+    ----------
+    means : (k, d) tensor
+    counts : (k,) tensor
+        Samples behind each mean.
+    """
+
+    def __init__(self, means: Float[Tensor, "k d"], counts: Int[Tensor, " k"]):
+        self._class = (counts > 0).nonzero()[:, 0]
+        present = means[self._class].double()
+        self._origin = present.mean(0)
+        self._centred = present - self._origin
+        self._half_squares = torch.linalg.vector_norm(self._centred, dim=1).square() / 2
+        self._radius = torch.zeros(len(means), dtype=torch.float64, device=means.device)
+        if len(self._class) <= _RADII_BELOW:
+            self._radius[self._class] = self._half_distances()
+
+    def disagreements(self, features: Float[Tensor, "n d"], labels: Int[Tensor, " n"], to_own_mean: Float[Tensor, " n"],
+                      decided: Int[Tensor, " n"]) -> Int[Tensor, ""]:
+        """How many samples the nearest mean and the head decide differently.
+
+        Parameters
+        ----------
+        features, labels : (n, d), (n,) tensors
+        to_own_mean : (n,) tensor
+            ‖h_i − μ_y‖.
+        decided : (n,) tensor
+            What the head decides.
+        """
+        # A thousandth of slack: distances come from float32 features.
+        unsure = (to_own_mean >= 0.999 * self._radius[labels]).nonzero()[:, 0]
+        nearest = labels.clone()
+        for rows in _blocks(len(unsure), len(self._centred)):
+            which = unsure[rows]
+            exact = features[which].double() - self._origin
+            nearest[which] = self._class[(exact @ self._centred.T - self._half_squares).argmax(1)]
+        return (nearest != decided).sum()
+
+    def _half_distances(self) -> Float[Tensor, " m"]:
+        # By the product form: its error is absolute, 1e-15 of the largest norm, and leaves close pairs no radius.
+        squares = 2 * (self._half_squares[:, None] + self._half_squares - self._centred @ self._centred.T)
+        squares.fill_diagonal_(torch.inf)
+        nearest = squares.amin(1) - 1e-12 * self._half_squares.max()
+        return torch.where(torch.isfinite(nearest), nearest.clamp(min=0.0).sqrt() / 2, 0.0)
 
 
-def _row_blocks(features: Tensor, classes: int,
-                labels: Tensor | None = None) -> Iterator[tuple[Tensor, Tensor]]:
-    step = max(1, _LOGITS_AT_ONCE // classes)
-    for start in range(0, features.shape[0], step):
-        rows = features[start:start + step]
-        yield rows, (labels[start:start + step] if labels is not None else rows)
+def _blocks(rows: int, classes: int) -> Iterator[slice]:
+    step = max(1, _LOGITS_AT_ONCE // max(classes, 1))
+    yield from (slice(start, start + step) for start in range(0, rows, step))
 
 
 def _by_class(samples: SampleStatistics, k: int) -> list[Float[np.ndarray, " m"]]:

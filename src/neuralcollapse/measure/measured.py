@@ -11,6 +11,8 @@ from jaxtyping import Bool, Float, Int
 import numpy as np
 
 from neuralcollapse.checks import InvalidInput, shown
+from neuralcollapse.low_rank import DENSE_BELOW
+from neuralcollapse.measure.spectrum import BetweenSpectrum
 from neuralcollapse.predict import Geometry
 from neuralcollapse.registry import Registry
 
@@ -58,8 +60,10 @@ class Measured:
         Class means.
     squares : (k,) array
         Σ_{i in c} ‖h_i − μ_c‖².
-    scatter : (d, d) array or None
-        Within-class scatter, summed over samples.
+    spectrum : BetweenSpectrum or None
+        The directions in which the centred class means differ; None while a class has no sample.
+    within : (r,) array or None
+        u_jᵀ Σ_W u_j along those directions, Σ_W = (1/n) Σ_i (h_i − μ_c)(h_i − μ_c)ᵀ; None where it was not measured.
     weight, bias : (k, d), (k,) arrays or None
         The head: `Linear.weight` and `Linear.bias`.
     center : str
@@ -69,12 +73,15 @@ class Measured:
         Predictions to hold it against; the first is the main one.
     minority : (k,) bool array
     samples : SampleStatistics or None
+    nc4_means : str or None
+        Whose class means NC4 was taken from: "second-pass" (its own) or "previous" (an earlier measurement's).
     """
 
     seen: Int[np.ndarray, " k"]
     means: Float[np.ndarray, "k d"]
     squares: Float[np.ndarray, " k"]
-    scatter: Float[np.ndarray, "d d"] | None
+    spectrum: BetweenSpectrum | None
+    within: Float[np.ndarray, " r"] | None
     weight: Float[np.ndarray, "k d"] | None
     bias: Float[np.ndarray, " k"] | None
     center: str
@@ -82,10 +89,10 @@ class Measured:
     minority: Bool[np.ndarray, " k"]
     names: tuple[str, ...]
     samples: SampleStatistics | None = field(default=None)
+    nc4_means: str | None = None
 
     def __post_init__(self) -> None:
-        if self.center not in CENTERS:
-            raise InvalidInput(f"center must be one of {', '.join(CENTERS)}, got {shown(self.center)!r}")
+        check_center(self.center)
 
     @property
     def k(self) -> int:
@@ -100,14 +107,51 @@ class Measured:
     @cached_property
     def centred_means(self) -> Float[np.ndarray, "k d"] | None:
         """M about μ_G, row by class; None when a class has no sample."""
-        if not self.complete:
-            return None
-        if self.center == "none":
-            return self.means
-        # Two steps: the first removes a large common offset, so that the second is accurate.
-        offset = self.means - self.means.mean(0)
-        share = self.seen / self.seen.sum() if self.center == "samples" else np.full(self.k, 1 / self.k)
-        return offset - share @ offset
+        return centred(self.means, self.seen, self.center)
+
+    def product(self, left: str, right: str) -> Float[np.ndarray, "k k"] | None:
+        """The k × k product of two factors, formed once; None where one is not defined or k × k is too large.
+
+        Parameters
+        ----------
+        left, right : str
+            "classifiers" or "embeddings".
+        """
+        if (left, right) not in self._products:
+            one, two = self.factor(left), self.factor(right)
+            if one is None or two is None or self.k > max(DENSE_BELOW, 2 * one.shape[1]):
+                self._products[left, right] = None
+            else:
+                self._products[left, right] = one @ two.T
+        return self._products[left, right]
+
+    def factor(self, name: str) -> Float[np.ndarray, "k d"] | None:
+        """The (k, d) rows of "classifiers" or of (centred) "embeddings"."""
+        return {"classifiers": self.weight, "embeddings": self.centred_means}[name]
+
+    @cached_property
+    def _products(self) -> dict[tuple[str, str], Float[np.ndarray, "k k"] | None]:
+        return {}
+
+
+def check_center(center: str) -> None:
+    """InvalidInput unless `center` is one of CENTERS."""
+    if center not in CENTERS:
+        raise InvalidInput(f"center must be one of {', '.join(CENTERS)}, got {shown(center)!r}")
+
+
+def centred(means: Float[np.ndarray, "k d"], seen: Int[np.ndarray, " k"],
+            center: str) -> Float[np.ndarray, "k d"] | None:
+    """Class means about μ_G; None when a class has no sample."""
+    check_center(center)
+    if not (seen > 0).all():
+        return None
+    if center == "none":
+        return means
+    # Two steps: the first removes a large common offset, so that the second is accurate.
+    offset = means - means.mean(0)
+    share = seen / seen.sum() if center == "samples" else np.full(seen.size, 1 / seen.size)
+    return offset - share @ offset
 
 
 def number(value: float) -> float | None:

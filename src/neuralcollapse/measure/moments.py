@@ -10,59 +10,33 @@ the residual means are small and are removed exactly at the end:
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass
-from functools import reduce
+from collections.abc import Iterator, Mapping
+import math
 
 from jaxtyping import Float, Int, Shaped
 import torch
 from torch import Tensor
 
 from neuralcollapse.checks import InvalidInput
+from neuralcollapse.measure.merging import Moments, coarse
 
+EXACT_UP_TO = 128  # features up to which the products are formed in float64 throughout: it costs nothing there
 _BUFFER_ROWS = 2048  # rows gathered before one product: batches of 256 alone run far below the product's speed
-_DRAIN_EVERY = 8  # buffers summed in float32 before the sum moves to float64
-_BLOCK_COLUMNS = 256  # the scatter is symmetric: only its lower block-triangle is formed
+_DRAIN_EVERY = 16  # buffers summed in float32 before the sum moves to float64
+_BLOCKS = 8  # the scatter is symmetric: only its lower block-triangle is formed, in this many blocks at the most
+_BLOCK_COLUMNS = 128  # of at least this many columns: narrower products run below the speed of the others
+_CLASSES_AT_ONCE = 8192  # rows of (k, d) float64 temporaries when the state is finished
 
 
-@dataclass(frozen=True)
-class Moments:
-    """Finished statistics per class, in float64.
-
-    Attributes
-    ----------
-    counts : (k,) int64 tensor
-    means : (k, d) float64 tensor
-        Zero rows where the count is 0; look at `counts`.
-    squares : (k,) float64 tensor
-        Σ_{i in c} ‖h_i − μ_c‖².
-    scatter : (d, d) float64 tensor or None
-        Σ_c Σ_{i in c} (h_i − μ_c)(h_i − μ_c)ᵀ.
-    """
-
-    counts: Int[Tensor, " k"]
-    means: Float[Tensor, "k d"]
-    squares: Float[Tensor, " k"]
-    scatter: Float[Tensor, "d d"] | None
-
-    def merge(self, other: Moments) -> Moments:
-        """The moments of both samples together (Chan's centred update, associative to rounding)."""
-        counts = self.counts + other.counts
-        share = other.counts.double() / counts.clamp(min=1)
-        shift = other.means - self.means
-        # A class absent on one side takes the other's mean as it is; `share` is then 0 or 1.
-        lost = (self.counts * share)[:, None]
-        scatter = None
-        if self.scatter is not None and other.scatter is not None:
-            scatter = self.scatter + other.scatter + shift.T @ (lost * shift)
-        return Moments(counts, self.means + share[:, None] * shift,
-                       self.squares + other.squares + lost[:, 0] * (shift**2).sum(1), scatter)
+class NotFinite(InvalidInput):
+    """Features with NaN or Inf among them."""
 
 
 class ClassMoments:
     """A running, mergeable accumulation of `Moments`.
 
-    Features may be float16, bfloat16, float32 (products in float32, sums in float64) or float64.
+    Features may be float16, bfloat16 or float32 (products in float32, sums in float64) or float64; up to 128
+    features, everything is float64.
 
     Parameters
     ----------
@@ -93,12 +67,24 @@ class ClassMoments:
 
     def __init__(self, classes: int, dimension: int, scatter: bool = True,
                  device: torch.device | str | None = None):
-        self.classes, self.dimension, self.with_scatter = classes, dimension, scatter
-        for name, state in self.initial(classes, dimension, scatter).items():
-            setattr(self, name, state.to(device))
+        self._start({name: state.to(device) for name, state in self.initial(classes, dimension, scatter).items()})
+
+    @classmethod
+    def over(cls, states: Mapping[str, Tensor]) -> ClassMoments:
+        """An accumulation that goes on in these tensors, shaped as `initial` makes them."""
+        self = cls.__new__(cls)
+        self._start(states)
+        return self
+
+    def _start(self, states: Mapping[str, Tensor]) -> None:
+        for name in self.STATES:
+            setattr(self, name, states[name])
+        self.classes, self.dimension = self.centres.shape[0] - 1, self.centres.shape[1]
+        self.with_scatter = self.scatter.shape[0] > 0
         self._buffer: Tensor | None = None
         self._buffer_labels: Tensor | None = None
         self._filled = 0
+        self._spaces: dict[str, Tensor] = {}
         self._batches = 0
         self._partial: Tensor | None = None  # float32 scatter of the last few buffers
         self._undrained = 0
@@ -123,6 +109,20 @@ class ClassMoments:
             "invalid": torch.zeros(2, dtype=torch.int64),  # first bad batch + 1: features, labels
         }
 
+    @staticmethod
+    def states_of(moments: Moments, invalid: Tensor | None = None) -> dict[str, Tensor]:
+        """States that hold finished moments, for an accumulation to go on from."""
+        pad, counts = torch.nn.functional.pad, moments.counts[:, None]
+        centres = coarse(moments.means)
+        residual = moments.means - centres
+        scatter = moments.means.new_zeros(0, 0)
+        if moments.scatter is not None:
+            scatter = torch.addmm(moments.scatter, residual.T, counts * residual)
+        return {"counts": pad(moments.counts, (0, 1)), "centres": pad(centres, (0, 0, 0, 1)),
+                "sums": pad(counts * residual, (0, 0, 0, 1)), "scatter": scatter,
+                "squares": pad(moments.squares + (counts * residual.square()).sum(1), (0, 1)),
+                "invalid": moments.counts.new_zeros(2) if invalid is None else invalid}
+
     def update(self, features: Float[Tensor, "n d"], labels: Shaped[Tensor, " m"]) -> None:
         """Add a batch."""
         if features.ndim != 2 or features.shape[1] != self.dimension:
@@ -132,9 +132,14 @@ class ClassMoments:
                                f"and {labels.shape[0]}")
         if labels.is_floating_point() or labels.is_complex():
             raise InvalidInput(f"labels must be whole numbers, got {labels.dtype}")
+        for name, given in (("features", features), ("labels", labels)):
+            if given.device != self.centres.device:
+                raise InvalidInput(f"{name} must be on the device of this metric, {self.centres.device}, got "
+                                   f"{given.device}: move them, or the metric with .to({given.device.type!r})")
         self._batches += 1
         rows = features.detach()
-        rows = rows if rows.dtype == torch.float64 else rows.float()
+        rows = rows.to(torch.float64 if self.dimension <= EXACT_UP_TO or rows.dtype == torch.float64
+                       else torch.float32)
         labels = self._screened(rows, labels.detach().long())
         if self._buffer is not None and self._buffer.dtype != rows.dtype:
             self.flush()
@@ -143,28 +148,33 @@ class ClassMoments:
         while start < rows.shape[0]:
             start += self._fill(rows[start:], labels[start:])
             if self._filled == _BUFFER_ROWS:
-                self.flush()
+                self._absorb_buffer()
 
     def flush(self) -> None:
         """Move what is buffered into the state."""
+        self._absorb_buffer()
+        self._drain()
+
+    def _absorb_buffer(self) -> None:
         if self._filled and self._buffer is not None and self._buffer_labels is not None:
             self._absorb(self._buffer[:self._filled], self._buffer_labels[:self._filled])
         self._filled = 0
-        self._drain()
 
     def moments(self) -> Moments:
         """The statistics of everything seen so far."""
         self.flush()
         self._report_invalid()
-        counts = self.counts[:-1]
-        residual = self.sums[:-1] / counts.clamp(min=1)[:, None]
-        weighted = residual * counts[:, None]
-        scatter = None
-        if self.with_scatter:
-            lower = self.scatter.tril()
-            scatter = lower + lower.tril(-1).T - residual.T @ weighted
-        return Moments(counts.clone(), self.centres[:-1] + residual,
-                       (self.squares[:-1] - (weighted * residual).sum(1)).clamp(min=0.0), scatter)
+        counts = self.counts[:-1].clone()
+        means, squares = self.centres[:-1].clone(), self.squares[:-1].clone()
+        scatter = self._mirrored().clone() if self.with_scatter else None
+        for start in range(0, self.classes, _CLASSES_AT_ONCE):
+            rows = slice(start, min(start + _CLASSES_AT_ONCE, self.classes))
+            residual = self.sums[rows] / counts[rows].clamp(min=1)[:, None]
+            means[rows] += residual
+            squares[rows] -= counts[rows] * torch.linalg.vecdot(residual, residual)
+            if scatter is not None:
+                scatter.addmm_(residual.T, counts[rows, None] * residual, alpha=-1)
+        return Moments(counts, means, squares.clamp_(min=0.0), scatter)
 
     # -- one buffer ---------------------------------------------------------------------------------
 
@@ -189,34 +199,58 @@ class ClassMoments:
         segment_class = labels.new_full((table,), self.classes).index_copy_(0, segment_of, labels)
         sizes = labels.new_zeros(table).index_add_(0, segment_of, torch.ones_like(labels))
         centres = self._segment_centres(rows, segment_of, segment_class, sizes)
-        rows.sub_(centres[segment_of])  # the buffer is ours
-        residuals = rows.new_zeros(table, self.dimension).index_add_(0, segment_of, rows)
+        own_centres = self._space("rows", rows.shape[0], rows.dtype)
+        torch.index_select(centres, 0, segment_of, out=own_centres)
+        rows.sub_(own_centres)  # the buffer is ours
+        residuals = centres.zero_().index_add_(0, segment_of, rows)
         self.counts.index_add_(0, segment_class, sizes)
-        self.sums.index_add_(0, segment_class, residuals.double())
-        self.squares.index_add_(0, labels, torch.linalg.vecdot(rows, rows).double())
+        self.sums.index_add_(0, segment_class, self._space("double", table, torch.float64).copy_(residuals))
+        # vector_norm, since torch's vecdot of rows runs at a fifteenth of its speed on a CPU
+        self.squares.index_add_(0, labels, torch.linalg.vector_norm(rows, dim=1).double().square_())
         if self.with_scatter:
             self._add_scatter(rows)
 
     def _segment_centres(self, rows: Tensor, segment_of: Tensor, segment_class: Tensor,
                          sizes: Tensor) -> Tensor:
+        """The centre of each segment: its class's own, or its mean here where the class appears for the first time."""
+        exact = self._space("double", len(sizes), torch.float64)
+        centres = self._space("segments", len(sizes), rows.dtype)
+        centres.copy_(torch.index_select(self.centres, 0, segment_class, out=exact))
         known = self.counts[segment_class] > 0
-        centres = self.centres[segment_class].to(rows.dtype)
         if rows.device.type == "cpu" and bool((known | (sizes == 0)).all()):
             return centres
         first = torch.zeros_like(centres).index_add_(0, segment_of, rows) / sizes.clamp(min=1)[:, None]
-        centres = torch.where(known[:, None], centres, first)
+        first = coarse(first)
+        torch.where(known[:, None], centres, first, out=centres)
         self.centres[segment_class] = centres.double()
         return centres
+
+    def _space(self, name: str, rows: int, dtype: torch.dtype) -> Tensor:
+        """Memory that is kept: a fresh block of megabytes costs more in page faults than what is written to it."""
+        space = self._spaces.get(name)
+        if space is None or space.shape[0] < rows or space.dtype != dtype:
+            space = self._spaces[name] = torch.empty(rows, self.dimension, dtype=dtype, device=self.centres.device)
+        return space[:rows]
 
     def _add_scatter(self, rows: Float[Tensor, "b d"]) -> None:
         if self._partial is None or self._partial.dtype != rows.dtype:
             self._partial = torch.zeros(self.dimension, self.dimension, dtype=rows.dtype, device=rows.device)
-        for start in range(0, self.dimension, _BLOCK_COLUMNS):
-            end = min(start + _BLOCK_COLUMNS, self.dimension)
+        for start, end in self._blocks():
             self._partial[start:end, :end].addmm_(rows[:, start:end].T, rows[:, :end])
         self._undrained += 1
         if self._undrained == _DRAIN_EVERY:
             self._drain()
+
+    def _blocks(self) -> Iterator[tuple[int, int]]:
+        width = max(_BLOCK_COLUMNS, -(-self.dimension // _BLOCKS))
+        for start in range(0, self.dimension, width):
+            yield start, min(start + width, self.dimension)
+
+    def _mirrored(self) -> Tensor:
+        """The scatter with what stands below its diagonal blocks copied above them."""
+        for start, end in self._blocks():
+            self.scatter[:start, start:end] = self.scatter[start:end, :start].T
+        return self.scatter
 
     def _drain(self) -> None:
         if self._undrained and self._partial is not None:
@@ -230,14 +264,16 @@ class ClassMoments:
         """Labels with those of unusable samples moved to row k; on the CPU, raise at once instead."""
         if rows.shape[0] == 0:
             return labels
-        outside = (labels < 0) | (labels >= self.classes)
-        infinite = ~torch.isfinite(rows.sum())  # one reading of the batch; a sum that overflows is looked at again
         if rows.device.type == "cpu":
-            if bool(infinite) and not bool(torch.isfinite(rows).all()):
+            lowest, highest = (int(end) for end in torch.aminmax(labels))
+            if not 0 <= lowest <= highest < self.classes:
+                self._raise_invalid(1, self._batches, lowest if lowest < 0 else highest)
+            # One reading of the batch; a sum that overflows is looked at again.
+            if not math.isfinite(float(rows.sum())) and not bool(torch.isfinite(rows).all()):
                 self._raise_invalid(0, self._batches)
-            if bool(outside.any()):
-                self._raise_invalid(1, self._batches, int(labels[outside][0]))
             return labels
+        outside = (labels < 0) | (labels >= self.classes)
+        infinite = ~torch.isfinite(rows.sum())
         found = torch.stack([infinite, outside.any()]).long() * self._batches
         self.invalid.copy_(torch.where(self.invalid > 0, self.invalid, found))
         return torch.where(outside, self.classes, labels)
@@ -249,11 +285,6 @@ class ClassMoments:
 
     def _raise_invalid(self, kind: int, batch: int, label: int | None = None) -> None:
         if kind == 0:
-            raise InvalidInput(f"features must be finite, got NaN or Inf in batch {batch}")
+            raise NotFinite(f"features must be finite, got NaN or Inf in batch {batch}")
         given = "one outside" if label is None else str(label)
         raise InvalidInput(f"labels must be in 0 … {self.classes - 1}, got {given} in batch {batch}")
-
-
-def merged(parts: Iterable[Moments]) -> Moments:
-    """The moments of several samples together."""
-    return reduce(Moments.merge, parts)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from functools import reduce
+from operator import getitem
 from typing import TYPE_CHECKING, Any
 
 from jaxtyping import Bool, Float
@@ -22,7 +25,13 @@ if TYPE_CHECKING:  # it loads torch, which a prediction can do without
 
 _CLASSES_LISTED = 20
 _ROWS, _BLOCKS, _ZERO = 12, "▁▂▃▄▅▆▇█", 1e-9
-_NUMERIC = ("λ", "‖w‖ maj/min", "‖μ‖ maj/min", "cos(w) min", "to SELI", "to the limit λ → 0", "to ETF", "rank",
+# What several measurements are told apart by, and where in `Measurement.to_dict` it is.
+_EPOCH_NUMBERS = {
+    "NC1": ("nc1", "pinv"), "NC1 trace": ("nc1", "trace"), "D_W": ("distance", "classifiers"),
+    "D_M": ("distance", "embeddings"), "D_Z": ("distance", "logits"), "NC3": ("nc3",), "NC4": ("nc4",),
+    "accuracy": ("accuracy", "overall"), "cos(w) min": ("cosines", "classifiers", "minority_minority"),
+    "cos(μ) min": ("cosines", "embeddings", "minority_minority")}
+_NUMERIC = (*_EPOCH_NUMBERS, "λ", "‖w‖ maj/min", "‖μ‖ maj/min", "to SELI", "to the limit λ → 0", "to ETF", "rank",
             "samples", "‖w‖", "‖μ‖", "classifiers", "embeddings", "both")
 
 
@@ -93,6 +102,20 @@ def print_measurement(measurement: Measurement, console: Console) -> None:
         low, high = estimate.interval
         console.print(f"\nNearest finite-ridge geometry: λ = {estimate.ridge:.3g} (loss summed; {low:.2g} to "
                       f"{high:.2g} fit within 5 %), at distance {estimate.distance:.3g}.", highlight=False)
+
+
+def print_measurements(names: Sequence[str], measurements: Sequence[Measurement], console: Console) -> None:
+    """The main numbers of several measurements, a row each in the order given."""
+    first = measurements[0]
+    same = all(np.array_equal(each.measured.seen, first.measured.seen) for each in measurements)
+    samples = f", {int(first.measured.seen.sum()):,} samples of {first.measured.k:,} classes each" if same else ""
+    _title(console, f"Measured {len(measurements):,} files in the order given{samples} "
+                   f"(D: distance to {first.target}; class means centred on: {first.measured.center})")
+    table = _table("file", *_EPOCH_NUMBERS)
+    for name, measurement in zip(names, measurements, strict=True):
+        values: Any = measurement.to_dict()
+        table.add_row(escape(name), *(_number(reduce(getitem, path, values)) for path in _EPOCH_NUMBERS.values()))
+    console.print(table)
 
 
 def print_path(path: RidgePath, console: Console) -> None:

@@ -1,0 +1,62 @@
+"""Class counts from whichever of a command's options was given."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from neuralcollapse.checks import InvalidInput, parse_fields
+from neuralcollapse.counts import ClassCounts
+from neuralcollapse.label_files import counts_from_file
+
+
+def one_profile(counts: str | None, step: str | None, long_tail: str | None, labels: Path | None) -> ClassCounts:
+    """The class counts from the one of four options that was given.
+
+    Parameters
+    ----------
+    counts : str
+        "10,10,1,1"
+    step : str
+        "k=10,ratio=10,minority=0.5,n_min=50", or n_max.
+    long_tail : str
+        "k=100,ratio=100,n_max=500"
+    labels : Path
+        A file of labels to count.
+
+    Raises
+    ------
+    InvalidInput
+        None of them or several, or one that cannot be read.
+    """
+    given = {"--counts": counts, "--step": step, "--long-tail": long_tail, "--labels": labels}
+    chosen = [name for name, value in given.items() if value is not None]
+    if len(chosen) != 1:
+        raise InvalidInput(f"give exactly one of {', '.join(given)}, got {', '.join(chosen) or 'none'}")
+    if counts is not None:
+        return ClassCounts.from_counts(counts)
+    if step is not None:
+        return _from_profile(ClassCounts.step, step, {"k": "classes"}, "ratio", "minority", "n_min", "n_max")
+    if long_tail is not None:
+        return _from_profile(ClassCounts.long_tail, long_tail, {"k": "classes"}, "ratio", "n_max")
+    assert labels is not None
+    return counts_from_file(labels)
+
+
+def training_counts(text: str | None) -> ClassCounts | None:
+    """The counts of a comma list, or of the labels in the file of that name."""
+    if text is None:
+        return None
+    return counts_from_file(text) if Path(text).is_file() else ClassCounts.from_counts(text)
+
+
+def _from_profile(make: Callable[..., ClassCounts], text: str, renamed: dict[str, str], *names: str) -> ClassCounts:
+    fields = parse_fields(text, (*renamed, *names))
+    arguments: dict[str, Any] = {renamed.get(name, name): value for name, value in fields.items()}
+    for short, name in (*renamed.items(), ("ratio", "ratio")):
+        if name not in arguments:
+            raise InvalidInput(f"{make.__name__.replace('_', '-')} needs {short}=…, got {text!r}")
+    if "n_max" in names and len(names) == 2 and "n_max" not in arguments:
+        raise InvalidInput(f"long-tail needs n_max=…, got {text!r}")
+    return make(**arguments)
