@@ -79,6 +79,9 @@ class Geometry:
         The solver's own variables, to start a neighbouring solution from.
     balanced : bool
         Whether W and M are the balanced factors of the logits, as ridges on both make them (theory.md §1).
+    norm, margin, unique : str, float, bool, or None
+        Where a norm was asked for: its name, the largest margin in it (1/objective), and whether no other geometry
+        has that margin (`assumes` says which is shown).
     """
 
     counts: ClassCounts
@@ -96,6 +99,9 @@ class Geometry:
     bias_values: Float[np.ndarray, " k"] | None = None
     point: object = field(default=None, repr=False)
     balanced: bool = True
+    norm: str | None = None
+    margin: float | None = None
+    unique: bool | None = None
 
     @property
     def k(self) -> int:
@@ -219,11 +225,13 @@ class Geometry:
             "embeddings": _gram_to_dict(self.embeddings, listed),
             **({"logits": self.logits.dense().tolist()} if listed else {}),
             "objective": self.objective, "gap": self.gap, "thresholds": dict(self.thresholds),
+            **({} if self.norm is None else {"norm": self.norm, "margin": self.margin, "unique": self.unique}),
         }
 
 
 def predict(counts: Any, loss: str = "ce", *, ridge: float | None = None, bias: bool = False,
-            bias_ridge: float | None = None, tolerance: float = 1e-9, **parameters: Any) -> Geometry:
+            bias_ridge: float | None = None, tolerance: float = 1e-9, norm: str | None = None,
+            **parameters: Any) -> Geometry:
     """The geometry that training with `loss` on these class counts leads to, at a ridge or in its vanishing limit.
 
     Parameters
@@ -240,6 +248,9 @@ def predict(counts: Any, loss: str = "ce", *, ridge: float | None = None, bias: 
         λ_b > 0 of λ_b/2‖b‖²; a bias without it is free.
     tolerance : float
         Relative duality gap asked of the solver; NotConverged is warned, and the gap returned, when it is missed.
+    norm : str, optional
+        "nuclear" (gradient descent), "spectral" (Muon) or "max" (Adam): the geometry of the largest margin in it, for
+        the cross-entropy family without ridge (`norms.py`).
     **parameters
         The loss's own: `weight` ω, `delta` δ, `temperature` ("label" or "class"), `iota` ι; (k,) each.
 
@@ -268,7 +279,11 @@ def predict(counts: Any, loss: str = "ce", *, ridge: float | None = None, bias: 
     (True, {'minority_collapse': 1.0, 'total_collapse': 3.16...})
     """
     at = Setting(None if ridge is None else positive_number("ridge", ridge), _bias_setting(bias, bias_ridge), tolerance)
-    return geometry_at(ClassCounts.from_counts(counts), loss, at, parameters)
+    if norm is None:
+        return geometry_at(ClassCounts.from_counts(counts), loss, at, parameters)
+    from neuralcollapse.predict.norms import geometry_in_norm  # it stands on this module
+
+    return geometry_in_norm(ClassCounts.from_counts(counts), loss, norm, at, parameters)
 
 
 def geometry_at(counts: ClassCounts, loss: str, at: Setting, parameters: Mapping[str, Any]) -> Geometry:
