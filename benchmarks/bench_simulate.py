@@ -57,7 +57,7 @@ class Floor:
 def grid(dtype: str, runs: int, symmetric: bool, steps: int, device: str) -> None:
     """The library's, snapshots at the ends alone; its fixed costs are part of it."""
     simulate(COUNTS, "gd", steps=steps, seeds=runs, step=1e-3, symmetric=symmetric, dtype=dtype, device=device,
-             snapshots=[steps], memory="16GB")
+             d=K, snapshots=[steps], memory="16GB")
 
 
 def _wait(device: str) -> None:

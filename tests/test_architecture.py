@@ -16,8 +16,7 @@ FILES = sorted(SOURCE.rglob("*.py"))
 ORDER = ["cli", "show", "experiments", "steer", "simulate", "measure", "predict", "gram", "low_rank", "counts",
          "groups", "registry", "checks"]
 # The ground floor may not import a room.
-GROUND = {"checks", "registry", "rooms", "threads", "groups", "counts", "low_rank", "gram", "label_files",
-          "count_options"}
+GROUND = {"checks", "registry", "rooms", "threads", "groups", "counts", "low_rank", "gram", "label_files"}
 
 
 def room(path):
@@ -39,7 +38,7 @@ def imports(path):
 def test_imports_point_one_way(path):
     here = room(path)
     for other in imports(path):
-        assert other != "cli", "nothing imports the command line"
+        assert other != "cli" or here == "cli", "nothing imports the command line"
         if here in GROUND:
             assert other in GROUND
         elif here in ORDER and other in ORDER:
@@ -86,7 +85,7 @@ def test_files_and_functions_stay_easy_to_see_whole(path):
     lines = path.read_text().splitlines()
     assert len(lines) <= 330
     for node in ast.walk(ast.parse("\n".join(lines))):
-        if isinstance(node, ast.FunctionDef) and path.name != "cli.py":  # options are declared in signatures there
+        if isinstance(node, ast.FunctionDef):
             body = node.body[1:] if ast.get_docstring(node) else node.body
             if body:
                 assert body[-1].end_lineno - body[0].lineno < 45, node.name

@@ -13,10 +13,10 @@ def registries() -> tuple[Registry[Any], ...]:
     """Every registry of the library, filled."""
     from neuralcollapse.experiments import DATASETS, MODELS, PRESETS
     from neuralcollapse.measure import METRICS
-    from neuralcollapse.predict import GEOMETRIES
+    from neuralcollapse.predict import GEOMETRIES, NORMS
     from neuralcollapse.simulate import METHODS
 
-    return GEOMETRIES, METRICS, METHODS, DATASETS, MODELS, PRESETS
+    return GEOMETRIES, NORMS, METRICS, METHODS, DATASETS, MODELS, PRESETS
 
 
 def markdown_table() -> str:

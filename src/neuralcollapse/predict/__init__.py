@@ -11,11 +11,13 @@ from neuralcollapse.predict.decay import (
     weight_decay_from_ridge,
 )
 from neuralcollapse.predict.geometry import GEOMETRIES, Geometry, predict
+from neuralcollapse.predict.norms import NORMS
 from neuralcollapse.predict.path import RidgeEstimate, RidgePath, balance_ridge, lambda_eff, ridge_path
 from neuralcollapse.predict.targets import target_geometry
 from neuralcollapse.rooms import open_room
 
-__all__ = ["GEOMETRIES", "CollapseSafety", "Geometry", "RidgeEstimate", "RidgePair", "RidgePath", "balance_ridge",
+__all__ = ["GEOMETRIES", "NORMS", "CollapseSafety", "Geometry", "RidgeEstimate", "RidgePair", "RidgePath",
+           "balance_ridge",
            "collapse_safety", "lambda_eff", "predict", "ridge_from_weight_decay", "ridge_path", "target_geometry",
            "weight_decay_from_ridge"]
 open_room(__name__)

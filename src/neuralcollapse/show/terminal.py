@@ -58,6 +58,11 @@ def print_geometry(geometry: Geometry, console: Console) -> None:
     if total is not None:
         first = "" if merge is None else f"equal classes merge from λ = {merge:.4g} on, "
         console.print(f"\nWith a ridge λ: {first}all vanish from λ = {total:.4g} on.")
+    if geometry.norm is not None:
+        console.print(f"\nMargin {geometry.margin:.6g} in the {geometry.norm} norm; this geometry is "
+                      f"{'the only one' if geometry.unique else 'one of many'} that attains it"
+                      + ("" if geometry.gap is None else f" (certified: gap {geometry.gap:.0e})") + ".",
+                      highlight=False)
     console.print(f"\nAssumes {geometry.assumes}. Source: {', '.join(geometry.source)}.", style="dim")
 
 

@@ -1,0 +1,77 @@
+"""The application that commands add themselves to, and how it prints and fails."""
+
+from __future__ import annotations
+
+from io import TextIOWrapper
+import json
+import sys
+from typing import Annotated, Any
+
+import typer
+
+from neuralcollapse.checks import InvalidInput
+
+app = typer.Typer(
+    help="Predict, measure and steer the geometry that deep classifiers collapse to, balanced or not.",
+    rich_markup_mode="rich", pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    epilog="Start with:  neuralcollapse predict --counts 10,10,1,1   ·   neuralcollapse train --out runs/first")
+
+# Newer typer carries its own click: take the base of usage errors from whichever it uses.
+_UsageProblem: type[Exception] = next(base for base in typer.BadParameter.__mro__ if base.__name__ == "ClickException")
+
+JSON = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout and nothing else there.")]
+
+
+def _print_version(asked: bool) -> bool:
+    if asked:
+        from neuralcollapse import __version__
+
+        typer.echo(__version__)
+        raise typer.Exit
+    return asked
+
+
+@app.callback()
+def _root(version: Annotated[bool, typer.Option("--version", help="Print the version and exit.",
+                                                callback=_print_version, is_eager=True)] = False) -> None:
+    pass
+
+
+def print_json(document: dict[str, Any]) -> None:
+    """Write one JSON document; its numbers are finite or null."""
+    typer.echo(json.dumps(document, allow_nan=False))
+
+
+def main() -> None:
+    """Run the command line; bad input ends with one line on stderr and exit code 2."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors="replace")  # ‖μ‖ on a terminal that cannot show it
+    try:
+        code = app(sys.argv[1:] or ["--help"], prog_name="neuralcollapse", standalone_mode=False)
+    except InvalidInput as error:
+        code = _complain(str(error))
+    except _UsageProblem as error:
+        code = _complain(_usage(error))
+    except (typer.Abort, KeyboardInterrupt):
+        code = 130
+    except MemoryError as error:
+        code = _complain(f"not enough memory: {error}", 1)
+    except OSError as error:
+        code = _complain(f"{error.strerror or error}: '{error.filename}'" if error.filename else str(error))
+    sys.exit(code if isinstance(code, int) else 0)
+
+
+def _usage(error: Any) -> str:
+    message = " ".join(error.format_message().split()).rstrip(".")
+    details = getattr(error.__cause__, "errors", None)  # newer typer leaves out what was given
+    if details is not None:
+        message = f"{message.split(', unable')[0]}, got {details()[0]['input']!r}"
+    context = getattr(error, "ctx", None)
+    return message if context is None else f"{message} (see {context.command_path} --help)"
+
+
+def _complain(message: str, code: int = 2) -> int:
+    print(f"neuralcollapse: {message}", file=sys.stderr)
+    return code
