@@ -6,9 +6,10 @@ import sys
 
 import torch
 
-from harness import machine, median_seconds, peak_megabytes, ratio
-from neuralcollapse import CollapseMetric, measure
-from usual import three_passes, usual_metrics
+from harness import forget_peak, machine, median_seconds, peak_megabytes, ratio
+from neuralcollapse import ClassCounts, CollapseMetric, measure, measure_model
+from neuralcollapse.experiments.models import build_model
+from usual import published, tidy
 
 CASES = {"small": (50_000, 512, 10), "medium": (50_000, 512, 100), "large": (50_000, 2_048, 1_000)}
 BATCH = 256
@@ -63,42 +64,66 @@ def compare(name: str) -> None:
     }.items():
         times, ours, _ = ratio(run, products, repeats)
         print(f"  one pass, {what}: {ours:.3f} s, {times:.2f}× the products")
-    times, ours, _ = ratio(lambda: streamed(features, labels, k, scatter=False), read, repeats)
-    print(f"  traces only: {ours:.4f} s, {times:.1f}× reading the features")
+    for what, run in {"in batches": lambda: streamed(features, labels, k, scatter=False),
+                      "from an array": lambda: measure(features, labels, scatter=False)}.items():
+        times, ours, _ = ratio(run, read, repeats)
+        print(f"  traces only, {what}: {ours:.4f} s, {times:.1f}× reading the features")
     del logits
     metric = streamed(features, labels, k, head)
     final = median_seconds(lambda: metric.measurement().to_dict(), 3)
     print(f"  the final metrics: {1e3 * final:.1f} ms")
 
     weight = head.weight.detach()
-    means, within, nc4 = three_passes(features, labels, weight)
-    usual, ours = usual_metrics(means, within, weight), measure(features, labels, weight).to_dict()
-    print(f"  NC1 {ours['nc1']['pinv']:.6g} (float32 pseudo-inverse {usual['nc1']:.6g}), NC4 {ours['nc4']} ({nc4})")
-    times, fast, slow = ratio(lambda: measure(features, labels, weight, targets=("seli",)).to_dict(),
-                              lambda: usual_metrics(*three_passes(features, labels, weight)[:2], weight),
-                              3 if name != "large" else 1)
-    print(f"  measure (NC1–NC4, margins, distances): {fast:.2f} s against {slow:.2f} s of the usual three passes: "
-          f"{1 / times:.1f}× as fast")
+    ours = measure(features, labels, weight).to_dict()
+    for peer in (tidy, published):
+        times, fast, slow = ratio(lambda: measure(features, labels, weight, targets=("seli",)).to_dict(),
+                                  lambda peer=peer: peer(features, labels, weight), repeats if peer is tidy else 1)
+        nc1 = peer(features, labels, weight)["nc1"] if name == "small" else float("nan")
+        print(f"  measure (NC1–NC4, margins, distances): {fast:.2f} s against {slow:.2f} s of the usual three passes, "
+              f"{peer.__name__}: {1 / times:.1f}× as fast (NC1 {ours['nc1']['pinv']:.6g}, theirs {nc1:.6g})",
+              flush=True)
 
 
 def peak() -> None:
-    """Peak memory of one pass at d = 2,048, beyond the features."""
+    """Peak memory at d = 2,048, beyond features and head."""
     features, labels, head = made(*CASES["large"])
     features[:BATCH].T @ features[:BATCH]  # the BLAS library's own buffers
-    before = peak_megabytes()
-    for nc4 in (None, "second-pass"):
+    before = forget_peak()
+    for nc4 in ("second-pass", None):
         measure(features, labels, head.weight.detach(), nc4=nc4).to_dict()
-        print(f"  peak memory beyond features and head, d = 2,048, k = 1,000, nc4 = {nc4}: "
-              f"{peak_megabytes() - before:.0f} MB")
+        print(f"peak memory beyond features and head, d = 2,048, k = 1,000, "
+              f"{'one pass' if nc4 is None else 'two passes'}: {peak_megabytes() - before:.0f} MB")
+
+
+def loop() -> None:
+    """What a measured epoch costs beside the forward passes that it needs."""
+    torch.manual_seed(0)
+    for name, shape, n, size in (("resnet18", (3, 32, 32), 512, 128), ("cnn", (1, 28, 28), 4_000, 64)):
+        images, labels = torch.randn(n, *shape), torch.arange(n) % 10
+        model = build_model(name, shape, 10, head_bias=False).eval()
+        batches = list(zip(images.split(size), labels.split(size), strict=True))
+        counts = ClassCounts.from_labels(labels.numpy())
+
+        def forward(model: torch.nn.Module = model, batches: list = batches) -> None:
+            with torch.no_grad():
+                for x, _ in batches:
+                    model(x)
+
+        def measured(model: torch.nn.Module = model, batches: list = batches, counts: ClassCounts = counts) -> None:
+            measure_model(model, batches, counts=counts).scalars()
+
+        times, ours, floor = ratio(measured, forward, 7)
+        print(f"a measured epoch, {name}, {len(batches)} batches of {size}: {ours:.3f} s against {floor:.3f} s of its "
+              f"forward passes: {100 * (times - 1):+.1f} %", flush=True)
 
 
 def main() -> None:
     """Print the table."""
     if len(sys.argv) > 1:
-        peak() if sys.argv[1] == "peak" else compare(sys.argv[1])
+        {"peak": peak, "loop": loop}.get(sys.argv[1], lambda: compare(sys.argv[1]))()
         return
     print(machine(), "| torch threads:", torch.get_num_threads(), flush=True)
-    for part in (*CASES, "peak"):  # each in a process of its own: what one leaves behind does not slow the next
+    for part in (*CASES, "peak", "loop"):  # each in a process of its own: what one leaves behind does not slow the next
         subprocess.run([sys.executable, __file__, part], check=True, env=os.environ)
 
 

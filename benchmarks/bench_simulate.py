@@ -75,10 +75,10 @@ def main() -> None:
         # Enough that snapshots, predictions and the looks for divergence are a few percent, as in a real run.
         steps = 20_000 if runs == 1 else 1_500_000 // runs if symmetric else 1_500
         inverse, ours, loop = ratio(lambda a=(dtype, runs, symmetric, steps, device): grid(*a),
-                                    lambda: autograd_loop(device))
+                                    lambda: autograd_loop(device), 3)
         floor = Floor(dtype, runs, columns, device)
         above, _, _ = ratio(lambda a=(dtype, runs, symmetric, steps, device): grid(*a),
-                            lambda f=floor, s=steps: f.run(s))
+                            lambda f=floor, s=steps: f.run(s), 3)
         speed = runs * steps / LOOP_STEPS / inverse
         print(f"{name:>9}, {runs:>4} runs, {dtype}: {runs * steps / ours:12,.0f} against {LOOP_STEPS / loop:7,.0f} "
               f"run-steps/s: {speed:6.1f}× (asked {target}×); {above:.1f} × the floor", flush=True)

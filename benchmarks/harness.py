@@ -6,7 +6,6 @@ from collections.abc import Callable
 import os
 from pathlib import Path
 import platform
-import resource
 import statistics
 import time
 
@@ -33,8 +32,15 @@ def ratio(ours: Callable[[], object], peer: Callable[[], object], repeats: int =
 
 
 def peak_megabytes() -> float:
-    """Largest resident size of this process so far."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    """Largest resident size of this process so far, or since `forget_peak`."""
+    status = Path("/proc/self/status").read_text()  # getrusage would report the parent's too
+    return int(next(line.split()[1] for line in status.splitlines() if line.startswith("VmHWM"))) / 1024
+
+
+def forget_peak() -> float:
+    """Start `peak_megabytes` anew; returns the resident size now."""
+    Path("/proc/self/clear_refs").write_text("5")
+    return peak_megabytes()
 
 
 def machine() -> str:

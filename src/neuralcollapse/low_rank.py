@@ -19,7 +19,7 @@ from neuralcollapse.checks import InvalidInput
 from neuralcollapse.groups import Groups, group_equal
 from neuralcollapse.threads import one_blas_thread
 
-_ROWS_AT_ONCE = 65_536  # rows converted to float64 at a time when a factor is float32
+_ROWS_AT_ONCE = 8_192  # rows converted to float64 at a time when a factor is float32
 DENSE_BELOW = 1_024  # k up to which differences are formed entry by entry whatever d is
 _THREADS_PAY_FROM = 256  # columns from which a product gains from several BLAS threads
 
@@ -108,8 +108,11 @@ class DiagonalPlusLowRank:
 
     def dense(self) -> Float[np.ndarray, "k k"]:
         """All k × k entries."""
-        every = np.arange(self.k)
-        return self.block(every, every)
+        index = self.groups.index
+        low_rank = self.core if self.basis is None else self.basis @ self.core @ self.basis.T
+        entries = low_rank[index][:, index]
+        np.fill_diagonal(entries, self._group_diagonal[index])
+        return entries
 
     @property
     def trace(self) -> float:

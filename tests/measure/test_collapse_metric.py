@@ -182,6 +182,14 @@ def test_logits_at_hand_spare_the_product_and_sequences_are_flattened():
     assert_same(given.compute(), reference.compute())
 
 
+def test_logits_in_half_precision_are_formed_anew():
+    features, labels = sample(spread=0.01)
+    layer = head()
+    close = CollapseMetric(K, 12, layer)
+    close.update(features, labels, layer(features).bfloat16())
+    assert_same(close.compute(), of_batches(CollapseMetric(K, 12, layer), features, labels, 400).compute())
+
+
 def test_ignored_labels_leave_no_trace():
     features, labels = sample()
     padded = torch.cat([features, torch.full((30, 12), 1e4)])

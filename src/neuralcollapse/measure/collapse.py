@@ -123,7 +123,8 @@ class CollapseMetric(Metric):
         features : (n, d) or (batch, sequence, d) tensor
         labels : (n,) or (batch, sequence) tensor of whole numbers
         logits : (n, k) or (batch, sequence, k) tensor, optional
-            What the head made of them, where it was computed anyway; computed from the head when left out.
+            What the head made of them, where it was computed anyway, in single precision or better; computed from the
+            head when left out.
         """
         features, labels, logits = self._flat(features.detach(), labels, None if logits is None else logits.detach())
         moments, decisions = self._accumulators()
@@ -132,7 +133,10 @@ class CollapseMetric(Metric):
         if head is None or not len(labels):
             return
         usable = labels.long().clamp(0, self.num_classes - 1)  # on an accelerator, bad labels are reported later
-        decided = (read_head(head).decide(features, usable) if logits is None else decide_from_logits(logits, usable))
+        if logits is None or logits.element_size() < 4:  # logits in half precision tie too often to tell who wins
+            decided = read_head(head).decide(features, usable)
+        else:
+            decided = decide_from_logits(logits, usable)
         decisions.update(usable, decided)
         if self._known is not None:
             before = self._known.disagreements

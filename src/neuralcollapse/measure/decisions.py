@@ -105,21 +105,15 @@ class Head:
         parts = []
         for rows in _blocks(len(features), len(weight)):
             logits = torch.nn.functional.linear(features[rows].to(common), weight, bias)
-            parts.append(_decided(logits, labels[rows]))
+            parts.append(decide_from_logits(logits, labels[rows]))
         return Decided(*(torch.cat(part) for part in zip(*parts, strict=True)))
 
 
 def decide_from_logits(logits: Float[Tensor, "n k"], labels: Int[Tensor, " n"]) -> Decided:
     """Decisions and margins from logits that something else has computed, in their own precision."""
-    return _decided(logits.clone(), labels)
-
-
-def _decided(logits: Float[Tensor, "n k"], labels: Int[Tensor, " n"]) -> Decided:
-    """Decisions and margins; the logits are overwritten."""
     own = logits.gather(1, labels[:, None])[:, 0]
-    classes = logits.argmax(1)
-    logits.scatter_(1, labels[:, None], -torch.inf)
-    return Decided(classes, own.double() - logits.amax(1).double())
+    others = logits.scatter(1, labels[:, None], -torch.inf).amax(1)
+    return Decided(logits.argmax(1), own.double() - others.double())
 
 
 class DecisionCounts:

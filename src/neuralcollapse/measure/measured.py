@@ -131,7 +131,9 @@ class Measured:
 
     @cached_property
     def _products(self) -> dict[tuple[str, str], Float[np.ndarray, "k k"] | None]:
-        return {}
+        """Products formed so far; the spectrum of the means has formed theirs."""
+        known = None if self.spectrum is None else self.spectrum.gram
+        return {} if known is None else {("embeddings", "embeddings"): known}
 
 
 def check_center(center: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from functools import cached_property
 from typing import Any
 
@@ -18,8 +19,10 @@ from neuralcollapse.measure.measured import METRICS, Measured, SampleStatistics,
 from neuralcollapse.measure.merging import Moments
 from neuralcollapse.measure.spectrum import BetweenSpectrum
 from neuralcollapse.predict import RidgeEstimate, lambda_eff, ridge_path, target_geometry
+from neuralcollapse.threads import one_blas_thread
 
 _PATH_BELOW = 40  # distinct counts
+_THREADS_PAY_FROM = 2**18  # entries of the class means
 LARGEST = 1e100  # products of two squares must stay within float64
 
 
@@ -51,7 +54,8 @@ class Measurement:
 
     @cached_property
     def _values(self) -> dict[str, Any]:
-        values = {entry.name: entry.function(self.measured) for entry in METRICS}
+        with one_blas_thread() if self.measured.means.size < _THREADS_PAY_FROM else nullcontext():
+            values = {entry.name: entry.function(self.measured) for entry in METRICS}
         values["distance"]["target"] = self.target
         return values
 
@@ -114,10 +118,11 @@ def finish(moments: Moments, samples: SampleStatistics | None, head: Head | None
     if counts is not None and counts.k != seen.size:
         raise InvalidInput(f"counts must be one per class, expected {seen.size}, got {counts.k}")
     about = centred(means, seen, center)
-    if spectrum is None and about is not None:
-        spectrum = BetweenSpectrum.of(about)
-    if within is None and spectrum is not None and moments.scatter is not None:
-        within = spectrum.along(_to_numpy64(moments.scatter))
+    with one_blas_thread() if means.size < _THREADS_PAY_FROM else nullcontext():
+        if spectrum is None and about is not None:
+            spectrum = BetweenSpectrum.of(about)
+        if within is None and spectrum is not None and moments.scatter is not None:
+            within = spectrum.along(_to_numpy64(moments.scatter))
     geometries = {} if counts is None else {name: target_geometry(name, counts).centred(center) for name in targets}
     minority = np.zeros(seen.size, dtype=bool) if counts is None else counts.minority
     known = counts.names if counts is not None else tuple(names or map(str, range(seen.size)))

@@ -25,6 +25,7 @@ _BUFFER_ROWS = 2048  # rows gathered before one product: batches of 256 alone ru
 _DRAIN_EVERY = 16  # buffers summed in float32 before the sum moves to float64
 _BLOCKS = 8  # the scatter is symmetric: only its lower block-triangle is formed, in this many blocks at the most
 _BLOCK_COLUMNS = 128  # of at least this many columns: narrower products run below the speed of the others
+_TABLE_CLASSES = 16_384  # up to which sums and centres are also kept in the precision of the rows
 _CLASSES_AT_ONCE = 8192  # rows of (k, d) float64 temporaries when the state is finished
 
 
@@ -86,7 +87,9 @@ class ClassMoments:
         self._filled = 0
         self._spaces: dict[str, Tensor] = {}
         self._batches = 0
-        self._partial: Tensor | None = None  # float32 scatter of the last few buffers
+        self._partial: Tensor | None = None  # scatter of the last few buffers, in the precision of the rows
+        self._partial_sums: Tensor | None = None
+        self._near: Tensor | None = None  # the centres in the precision of the rows
         self._undrained = 0
 
     counts: Tensor
@@ -166,15 +169,17 @@ class ClassMoments:
         self._report_invalid()
         counts = self.counts[:-1].clone()
         means, squares = self.centres[:-1].clone(), self.squares[:-1].clone()
-        scatter = self._mirrored().clone() if self.with_scatter else None
+        scatter = self.scatter.clone() if self.with_scatter else None
         for start in range(0, self.classes, _CLASSES_AT_ONCE):
             rows = slice(start, min(start + _CLASSES_AT_ONCE, self.classes))
             residual = self.sums[rows] / counts[rows].clamp(min=1)[:, None]
             means[rows] += residual
-            squares[rows] -= counts[rows] * torch.linalg.vecdot(residual, residual)
+            squares[rows] -= counts[rows] * torch.linalg.vector_norm(residual, dim=1).square_()
             if scatter is not None:
-                scatter.addmm_(residual.T, counts[rows, None] * residual, alpha=-1)
-        return Moments(counts, means, squares.clamp_(min=0.0), scatter)
+                weighted = counts[rows, None] * residual
+                for left, right in self._blocks():
+                    scatter[left:right, :right].addmm_(weighted[:, left:right].T, residual[:, :right], alpha=-1)
+        return Moments(counts, means, squares.clamp_(min=0.0), None if scatter is None else self._mirrored(scatter))
 
     # -- one buffer ---------------------------------------------------------------------------------
 
@@ -190,6 +195,31 @@ class ClassMoments:
         return taken
 
     def _absorb(self, rows: Float[Tensor, "b d"], labels: Int[Tensor, " b"]) -> None:
+        (self._absorb_known if self._all_known(labels) else self._absorb_segments)(rows, labels)
+        # vector_norm, since torch's vecdot of rows runs at a fifteenth of its speed on a CPU
+        self.squares.index_add_(0, labels, torch.linalg.vector_norm(rows, dim=1).double().square_())
+        if self.with_scatter:
+            self._add_scatter(rows)
+        self._undrained += 1
+        if self._undrained == _DRAIN_EVERY:
+            self._drain()
+
+    def _all_known(self, labels: Int[Tensor, " b"]) -> bool:
+        """Whether every class here has its centre; not asked of an accelerator, which would have to be waited for."""
+        small = self.classes <= _TABLE_CLASSES and self.centres.device.type == "cpu"
+        return small and bool((self.counts.index_select(0, labels) > 0).all())
+
+    def _absorb_known(self, rows: Float[Tensor, "b d"], labels: Int[Tensor, " b"]) -> None:
+        if self._near is None or self._partial_sums is None or self._near.dtype != rows.dtype:
+            self._drain()
+            self._near = self.centres.to(rows.dtype)
+            self._partial_sums = torch.zeros_like(self._near)
+        own_centres = self._space("rows", rows.shape[0], rows.dtype)
+        rows.sub_(torch.index_select(self._near, 0, labels, out=own_centres))  # the buffer is ours
+        self._partial_sums.index_add_(0, labels, rows)
+        self.counts += torch.bincount(labels, minlength=self.classes + 1)
+
+    def _absorb_segments(self, rows: Float[Tensor, "b d"], labels: Int[Tensor, " b"]) -> None:
         # Segments are the distinct classes of this buffer, numbered 0, 1, … in a table that cannot overflow: every
         # shape is fixed, so an accelerator never has to tell the host how many there were, and nothing costs O(k).
         table = min(rows.shape[0], self.classes + 1)
@@ -200,15 +230,10 @@ class ClassMoments:
         sizes = labels.new_zeros(table).index_add_(0, segment_of, torch.ones_like(labels))
         centres = self._segment_centres(rows, segment_of, segment_class, sizes)
         own_centres = self._space("rows", rows.shape[0], rows.dtype)
-        torch.index_select(centres, 0, segment_of, out=own_centres)
-        rows.sub_(own_centres)  # the buffer is ours
+        rows.sub_(torch.index_select(centres, 0, segment_of, out=own_centres))  # the buffer is ours
         residuals = centres.zero_().index_add_(0, segment_of, rows)
         self.counts.index_add_(0, segment_class, sizes)
         self.sums.index_add_(0, segment_class, self._space("double", table, torch.float64).copy_(residuals))
-        # vector_norm, since torch's vecdot of rows runs at a fifteenth of its speed on a CPU
-        self.squares.index_add_(0, labels, torch.linalg.vector_norm(rows, dim=1).double().square_())
-        if self.with_scatter:
-            self._add_scatter(rows)
 
     def _segment_centres(self, rows: Tensor, segment_of: Tensor, segment_class: Tensor,
                          sizes: Tensor) -> Tensor:
@@ -223,6 +248,7 @@ class ClassMoments:
         first = coarse(first)
         torch.where(known[:, None], centres, first, out=centres)
         self.centres[segment_class] = centres.double()
+        self._near = None
         return centres
 
     def _space(self, name: str, rows: int, dtype: torch.dtype) -> Tensor:
@@ -237,25 +263,24 @@ class ClassMoments:
             self._partial = torch.zeros(self.dimension, self.dimension, dtype=rows.dtype, device=rows.device)
         for start, end in self._blocks():
             self._partial[start:end, :end].addmm_(rows[:, start:end].T, rows[:, :end])
-        self._undrained += 1
-        if self._undrained == _DRAIN_EVERY:
-            self._drain()
 
     def _blocks(self) -> Iterator[tuple[int, int]]:
         width = max(_BLOCK_COLUMNS, -(-self.dimension // _BLOCKS))
         for start in range(0, self.dimension, width):
             yield start, min(start + width, self.dimension)
 
-    def _mirrored(self) -> Tensor:
-        """The scatter with what stands below its diagonal blocks copied above them."""
+    def _mirrored(self, scatter: Float[Tensor, "d d"]) -> Float[Tensor, "d d"]:
+        """What stands below the diagonal blocks copied above them, in place."""
         for start, end in self._blocks():
-            self.scatter[:start, start:end] = self.scatter[start:end, :start].T
-        return self.scatter
+            scatter[:start, start:end] = scatter[start:end, :start].T
+        return scatter
 
     def _drain(self) -> None:
-        if self._undrained and self._partial is not None:
-            self.scatter += self._partial
-            self._partial.zero_()
+        if self._undrained:
+            for state, partial in ((self.scatter, self._partial), (self.sums, self._partial_sums)):
+                if partial is not None:
+                    state += partial
+                    partial.zero_()
         self._undrained = 0
 
     # -- bad batches --------------------------------------------------------------------------------

@@ -86,6 +86,7 @@ def measure_blocks(blocks: Iterable[Block], k: int, head: Head | None, *, nc4: s
     if first is None:
         raise InvalidInput("nothing to measure: expected at least one batch, got none")
     moments = first.moments()
+    del first  # its buffers are as large as what comes now
     check_size(moments)
     spectrum = spectrum_of(moments, center)
     if again and head is not None:

@@ -28,19 +28,24 @@ class BetweenSpectrum:
         u_j, orthonormal rows.
     cutoff : float
         max(k, d) times the float64 spacing: smaller eigenvalues are rounding, and count as zero.
+    gram : (k, k) array or None
+        M Mᵀ of the means, where it was formed on the way.
     """
 
     values: Float[np.ndarray, " r"]
     directions: Float[np.ndarray, "r d"]
     cutoff: float
+    gram: Float[np.ndarray, "k k"] | None = None
 
     @classmethod
     def of(cls, means: Float[np.ndarray, "k d"]) -> BetweenSpectrum:
         """The spectrum of (1/k) Σ_c μ_c μ_cᵀ of means that are centred already."""
         k, d = means.shape
         cutoff = max(k, d) * float(np.finfo(float).eps)
+        gram = None
         if k <= d:
-            values, vectors = np.linalg.eigh(means @ means.T / k)
+            gram = means @ means.T
+            values, vectors = np.linalg.eigh(gram / k)
             kept = values > cutoff * max(values[-1], 0.0)
             directions = vectors.T[kept] @ means / np.sqrt(k * values[kept])[:, None]
         else:
@@ -52,7 +57,7 @@ class BetweenSpectrum:
             singular, right = np.linalg.svd(means, full_matrices=False)[1:]
             kept = singular**2 > cutoff * singular[0] ** 2
             values, directions = singular[kept][::-1] ** 2 / k, right[kept][::-1].copy()
-        return cls(values, directions, cutoff)
+        return cls(values, directions, cutoff, gram)
 
     @property
     def effective_rank(self) -> float:
