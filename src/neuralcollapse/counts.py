@@ -60,6 +60,9 @@ class ClassCounts:
         require_moderate("counts", array)
         if names is not None and len(names) != array.size:
             raise InvalidInput(f"names must be one per class, expected {array.size}, got {len(names)}")
+        if names is not None and len(set(map(str, names))) < array.size:
+            twice = next(name for name in names if list(map(str, names)).count(str(name)) > 1)
+            raise InvalidInput(f"names must differ, got '{twice}' twice")
         array.setflags(write=False)
         self.values: Float[np.ndarray, " k"] = array
         self._names = None if names is None else tuple(str(name) for name in names)

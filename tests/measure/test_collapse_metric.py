@@ -251,7 +251,22 @@ def test_the_head_is_read_when_updating_and_is_no_parameter_of_the_metric():
     assert watched.measurement().to_dict()["margins"]["min"] == pytest.approx(2 * margin, rel=1e-6)
 
 
+def test_a_refused_batch_leaves_no_trace():
+    features, labels = sample()
+    watched = metric()
+    for bad in (torch.ones(399, K), torch.ones(400, K + 1), torch.ones(400, K, dtype=torch.int64)):
+        with pytest.raises(InvalidInput, match=r"logits must be floats of shape \(400, 5\), got "):
+            watched.update(features, labels, bad)
+    assert_same(of_batches(watched, features, labels).compute(), of_batches(metric(), features, labels).compute())
+
+
 BAD = {
+    "one-hot": (lambda: metric().update(torch.ones(2, 12), torch.eye(2, 5)),
+                "labels must be one number per sample, shape (n,), got (2, 5)"),
+    "target": (lambda: metric(targets="ridge:x"),
+               "target must name a geometry, got 'ridge:x': the λ of ridge:λ must be a positive number, got 'x'"),
+    "center": (lambda: metric(center="middle"), "center must be one of classes, samples, none, got 'middle'"),
+    "counts": (lambda: metric(counts=[1, 2, 3]), "counts must be one per class, expected 5, got 3"),
     "unseen": (lambda: metric().measurement(), "nothing to measure yet: call update(features, labels) first"),
     "label": (lambda: metric().update(torch.ones(2, 12), torch.tensor([0, 7])),
               "labels must be in 0 … 4, got 7 in batch 1"),

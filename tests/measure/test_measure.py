@@ -134,6 +134,44 @@ def test_torch_and_bfloat16_heads():
     assert_close(values, two_pass(features, labels, *(part.double().numpy() for part in half)), 1e-6)
 
 
+@pytest.mark.parametrize(("offset", "spread"), [(0, 1e-6), (10, 1e-5), (100, 1e-4), (100, 1e-5)])
+@pytest.mark.parametrize("k", [2, 10])
+def test_thousands_of_collapsed_samples_in_float32_keep_their_digits(offset, spread, k):
+    # Many samples a class in the first buffer: its mean must not be summed in float32.
+    rng = np.random.default_rng(0)
+    labels = rng.integers(0, k, 8192)
+    features = (rng.standard_normal((k, 200))[labels] + offset + spread * rng.standard_normal((8192, 200)))
+    features = features.astype(np.float32)
+    exact = two_pass(features[:, :200], labels, np.eye(k, 200))["nc1"]
+    for nc4 in (None, "second-pass"):
+        values = measure(features, labels, np.eye(k, 200), nc4=nc4).to_dict()["nc1"]
+        assert_close(values, exact, 1e-6)
+
+
+@pytest.mark.parametrize("noise", [1e-3, 0.1])
+def test_features_that_drift_away_from_their_first_mean_keep_their_digits(noise):
+    rng = np.random.default_rng(0)
+    labels = rng.integers(0, 4, 40_000)
+    features = rng.standard_normal((4, 200))[labels] + noise * rng.standard_normal((40_000, 200))
+    features[3000:] += rng.random(200)
+    features = features.astype(np.float32)
+    values = measure(features, labels, np.eye(4, 200), nc4=None).to_dict()
+    exact = two_pass(features, labels, np.eye(4, 200))
+    assert_close({"nc1": {"trace": values["nc1"]["trace"]}, "cdnv": values["cdnv"]},
+                 {"nc1": {"trace": exact["nc1"]["trace"]}, "cdnv": exact["cdnv"]}, 1e-6)
+    # The scatter is summed in float32 over samples that share the drift.
+    assert values["nc1"]["pinv"] == pytest.approx(exact["nc1"]["pinv"], rel=1e-5)
+
+
+def test_a_layer_may_stand_for_its_weight_and_bias():
+    features, labels, weight, bias = sample("easy")
+    layer = torch.nn.Linear(12, 5)
+    with torch.no_grad():
+        layer.weight.copy_(torch.from_numpy(weight))
+        layer.bias.copy_(torch.from_numpy(bias))
+    assert measure(features, labels, layer).to_dict() == measure(features, labels, weight, bias).to_dict()
+
+
 def test_traces_only_leave_out_what_needs_products():
     features, labels, weight, _ = sample("easy")
     full, traces = (measure(features, labels, weight, scatter=scatter).to_dict() for scatter in (True, False))
@@ -262,6 +300,10 @@ def with_value(position, value):
 
 
 BAD = [
+    (lambda: measure(np.eye(4), [0, 0, 0, 0]),
+     "a geometry has at least two classes, got 1: give counts or a head of all classes"),
+    (lambda: measure([[1.0, 2.0], [3.0]], [0, 1]),
+     "features must be a matrix of numbers, got rows of different lengths"),
     (bad(features=with_value((17, 3), np.nan)), "features must be finite, got NaN or Inf in row 17 (1 of 400 rows)"),
     (bad(features=with_value((17, 3), np.inf)), "features must be finite, got NaN or Inf in row 17 (1 of 400 rows)"),
     (bad(features=np.full((400, 12), 1e200)),

@@ -221,9 +221,10 @@ TOKENS = torch.zeros(2, 5, dtype=torch.long)
 
 @pytest.mark.parametrize(("call", "message"), [
     (lambda: Probe(nn.ReLU()), "the model must have an nn.Linear or a 1×1 convolution as its head, got none in ReLU: "
-                               "name its layer with head="),
+                               "name the layer with its weight with head= and what makes its input with features="),
     (lambda: Probe(nn.Conv2d(2, 4, 1, groups=2)), "the model must have an nn.Linear or a 1×1 convolution as its head, "
-                                                  "got none in Conv2d: name its layer with head="),
+                                                  "got none in Conv2d: name the layer with its weight with head= and "
+                                                  "what makes its input with features="),
     (lambda: Probe(TwoHeads(), "haed"), "head must name a linear layer of the model, got 'haed': did you mean 'head'? "
                                         "known: auxiliary, body, head"),
     (lambda: Probe(TwoHeads(), features="bodi"), "features must name a module of the model, got 'bodi': did you mean "

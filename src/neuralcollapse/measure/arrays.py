@@ -9,13 +9,14 @@ from warnings import catch_warnings, simplefilter
 from jaxtyping import Int
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from neuralcollapse.checks import InvalidInput, check_labels, shown
 from neuralcollapse.counts import ClassCounts
 from neuralcollapse.measure.array_files import Rows
 from neuralcollapse.measure.decisions import Head
 from neuralcollapse.measure.estimators import head_of, is_estimator
+from neuralcollapse.measure.heads import read_head
 from neuralcollapse.measure.measurement import LARGEST, Measurement
 from neuralcollapse.measure.moments import NotFinite
 from neuralcollapse.measure.passes import SECOND_PASS, Block, measure_blocks
@@ -34,7 +35,7 @@ def measure(features: Any, labels: Any, weight: Any = None, bias: Any = None, *,
     features : (n, d) array or tensor of floats
         Inputs of the last linear layer.
     labels : (n,) array or tensor of whole numbers
-    weight : (k, d) array or tensor, or fitted classifier, optional
+    weight : (k, d) array, tensor or layer, or fitted classifier, optional
         `Linear.weight`; without it only the metrics of the features are given. A fitted linear classifier of
         scikit-learn stands for weight and bias; labels are then any of its classes.
     bias : (k,) array or tensor, optional
@@ -81,6 +82,9 @@ def measure(features: Any, labels: Any, weight: Any = None, bias: Any = None, *,
             raise InvalidInput("bias was given beside a fitted classifier, which has its own: leave it out")
         fitted = head_of(weight)
         labels, weight, bias, names = fitted.rows_of(labels), fitted.weight, fitted.bias, names or fitted.names
+    if isinstance(weight, nn.Module):
+        layer = read_head(weight)
+        weight, bias = layer.weight, layer.bias if bias is None else bias
     rows, index = _as_matrix("features", features), check_labels(_to_numpy(labels))
     return measure_rows(rows, index, weight, bias, counts=counts, names=names, targets=targets, center=center,
                         nc4=nc4, scatter=scatter)
@@ -165,7 +169,7 @@ def check_head(weight: Any, bias: Any, dimension: int) -> Head | None:
                            f"{float(matrix.abs().max()):.2g}")
     if bias is None:
         return Head(matrix)
-    vector = bias.detach() if isinstance(bias, Tensor) else _tensor(np.asarray(bias))
+    vector = bias.detach() if isinstance(bias, Tensor) else _tensor("bias", bias)
     if vector.shape != matrix.shape[:1] or not bool(torch.isfinite(vector).all()):
         raise InvalidInput(f"bias must be {matrix.shape[0]} finite numbers, one per class, "
                            f"got shape {tuple(vector.shape)} ({shown(vector.tolist())})")
@@ -173,7 +177,7 @@ def check_head(weight: Any, bias: Any, dimension: int) -> Head | None:
 
 
 def _as_matrix(name: str, values: Any) -> Tensor:
-    tensor = values.detach() if isinstance(values, Tensor) else _tensor(np.asarray(values))
+    tensor = values.detach() if isinstance(values, Tensor) else _tensor(name, values)
     if tensor.ndim != 2 or tensor.shape[0] == 0 or tensor.shape[1] == 0:
         raise InvalidInput(f"{name} must be a matrix with at least one row and column, got shape {tuple(tensor.shape)}")
     if not tensor.is_floating_point():
@@ -181,10 +185,14 @@ def _as_matrix(name: str, values: Any) -> Tensor:
     return tensor
 
 
-def _tensor(array: np.ndarray) -> Tensor:
+def _tensor(name: str, values: Any) -> Tensor:
     """The same memory as a tensor where torch can take it, read-only and memory-mapped arrays too: none is written."""
+    try:
+        array = np.asarray(values)
+    except ValueError:
+        raise InvalidInput(f"{name} must be a matrix of numbers, got rows of different lengths") from None
     if array.dtype.kind not in "fiub":
-        raise InvalidInput(f"arrays must hold numbers, got {array.dtype}")
+        raise InvalidInput(f"{name} must hold numbers, got {array.dtype}")
     if array.dtype.itemsize > 8:
         array = array.astype(np.float64)
     elif not array.dtype.isnative or min(array.strides, default=0) < 0:

@@ -6,7 +6,6 @@ from collections.abc import Callable, Mapping, Sequence
 from itertools import count
 from typing import Any
 
-from jaxtyping import Float, Shaped
 import torch
 from torch import Tensor, nn
 from torchmetrics import Metric
@@ -15,10 +14,12 @@ from neuralcollapse.checks import InvalidInput, shown
 from neuralcollapse.counts import ClassCounts
 from neuralcollapse.measure.decisions import DecisionCounts, decide_from_logits
 from neuralcollapse.measure.heads import read_head
+from neuralcollapse.measure.measured import check_center
 from neuralcollapse.measure.measurement import Measurement, finish
 from neuralcollapse.measure.merging import Moments, merged
 from neuralcollapse.measure.moments import ClassMoments
 from neuralcollapse.measure.passes import KnownMeans
+from neuralcollapse.predict import target_geometry
 
 _INSTANCES = count()
 _PLOTTED = ("nc/within_trace", "nc/duality", "nc/accuracy", "/classifiers", "/embeddings")
@@ -41,7 +42,7 @@ class CollapseMetric(Metric):
     head : torch.nn.Module, optional
         The classifying layer with `weight` (k, d) and `bias`, such as `nn.Linear`, read when updating (margins) and
         computing; without it the metrics of the features alone are given.
-    counts : ClassCounts, optional
+    counts : ClassCounts or sequence, optional
         Training counts that targets are predicted from; those of the samples seen when left out.
     targets, center
         As in `measure`.
@@ -86,7 +87,7 @@ class CollapseMetric(Metric):
     previous_counts: Tensor
 
     def __init__(self, num_classes: int, num_features: int, head: nn.Module | None = None, *,
-                 counts: ClassCounts | None = None, targets: Sequence[str] = ("seli", "etf"),
+                 counts: Any = None, targets: Sequence[str] = ("seli", "etf"),
                  center: str = "classes", scatter: bool = True, nc4: str | None = None,
                  ignore_index: int | None = None, **kwargs: Any):
         super().__init__(**kwargs)
@@ -98,7 +99,14 @@ class CollapseMetric(Metric):
         if nc4 not in (None, "previous"):
             raise InvalidInput(f"nc4 must be 'previous' or None, got {shown(nc4)!r}")
         self.num_classes, self.num_features = num_classes, num_features
-        self.counts_declared, self.targets, self.center = counts, tuple(targets), center
+        check_center(center)
+        self.targets = (targets,) if isinstance(targets, str) else tuple(targets)
+        for target in self.targets:  # a misspelt one is told now, not after an epoch
+            target_geometry(target, ClassCounts([2, 1]))
+        self.counts_declared = None if counts is None else ClassCounts.from_counts(counts)
+        if self.counts_declared is not None and self.counts_declared.k != num_classes:
+            raise InvalidInput(f"counts must be one per class, expected {num_classes}, got {self.counts_declared.k}")
+        self.center = center
         self.nc4, self.ignore_index = nc4, ignore_index
         self._head = (head,)  # in a tuple: the head belongs to the model, not to this module's parameters
         states = ClassMoments.initial(num_classes, num_features, scatter) | DecisionCounts.initial(num_classes)
@@ -114,19 +122,18 @@ class CollapseMetric(Metric):
         self._running: tuple[ClassMoments, DecisionCounts] | None = None
         self._known: KnownMeans | None = None
 
-    def update(self, features: Float[Tensor, "... d"], labels: Shaped[Tensor, ...],
-               logits: Float[Tensor, "... k"] | None = None) -> None:
+    def update(self, features: Any, labels: Any, logits: Any = None) -> None:
         """Add a batch of the head's inputs and their labels.
 
         Parameters
         ----------
-        features : (n, d) or (batch, sequence, d) tensor
-        labels : (n,) or (batch, sequence) tensor of whole numbers
-        logits : (n, k) or (batch, sequence, k) tensor, optional
+        features : (n, d) or (batch, sequence, d) tensor or array
+        labels : (n,) or (batch, sequence) tensor or array of whole numbers
+        logits : (n, k) or (batch, sequence, k) tensor or array, optional
             What the head made of them, where it was computed anyway, in single precision or better; computed from the
             head when left out.
         """
-        features, labels, logits = self._flat(features.detach(), labels, None if logits is None else logits.detach())
+        features, labels, logits = self._flat(*map(_as_tensor, (features, labels, logits)))
         moments, decisions = self._accumulators()
         moments.update(features, labels)
         head = self._head[0]
@@ -256,6 +263,10 @@ class CollapseMetric(Metric):
 
     def _flat(self, features: Tensor, labels: Tensor, logits: Tensor | None) -> tuple[Tensor, Tensor, Tensor | None]:
         """One row a sample, without the ignored ones."""
+        expected = (*features.shape[:-1], self.num_classes)
+        if logits is not None and (logits.shape != expected or not logits.is_floating_point()):
+            raise InvalidInput(f"logits must be floats of shape {expected}, got {logits.dtype} of shape "
+                               f"{tuple(logits.shape)}")
         if features.ndim == 3 and labels.shape == features.shape[:2]:
             features, labels = features.flatten(0, 1), labels.flatten()
             logits = None if logits is None else logits.flatten(0, 1)
@@ -263,6 +274,10 @@ class CollapseMetric(Metric):
             kept = labels != self.ignore_index
             features, labels, logits = features[kept], labels[kept], None if logits is None else logits[kept]
         return features, labels, logits
+
+
+def _as_tensor(values: Any) -> Any:
+    return values.detach() if isinstance(values, Tensor) else None if values is None else torch.as_tensor(values)
 
 
 def _summary(values: Mapping[str, Tensor]) -> dict[str, Tensor]:

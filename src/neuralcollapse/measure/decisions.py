@@ -1,7 +1,7 @@
 """NC4, margins and accuracy: what the head decides, sample by sample.
 
 Logits are z = Wh + b with the head's own bias; the margin of a sample is z_y − max_{c≠y} z_c, negative when
-it is misclassified. A tie counts as a wrong decision.
+it is misclassified. A tie counts as a wrong decision in accuracy.
 """
 
 from __future__ import annotations

@@ -95,7 +95,8 @@ def find_heads(model: nn.Module, head: str | None = None, classes: int | None = 
         return {head: layers[head]}
     if not linear:
         raise InvalidInput("the model must have an nn.Linear or a 1×1 convolution as its head, got none in "
-                           f"{type(model).__name__}: name its layer with head=")
+                           f"{type(model).__name__}: name the layer with its weight with "
+                           "head= and what makes its input with features=")
     return {name: layer for name, layer in linear.items() if output_count(layer) == classes} or linear
 
 

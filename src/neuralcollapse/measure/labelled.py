@@ -102,8 +102,9 @@ class Classes:
             part = slice(start, start + step)
             some = logits[part] if rows is None else logits[rows[part]]
             some = some if kept is None else some[:, kept]
+            # Logits in half precision tie too often to tell who wins: they are formed anew.
             parts.append(decide_from_logits(some, usable[part]) if head is None or some.element_size() > 2 else
-                         _decide_anew(some, features[part], usable[part], head))
+                         head.decide(features[part], usable[part]))
         return Decided(*(torch.cat(part) for part in zip(*parts, strict=True)))
 
 
@@ -154,16 +155,6 @@ def labelled(features: Float[Tensor, "... d"], labels: Shaped[Tensor, ...],
     if logits is None or logits.shape[-1] != classes.outputs:  # a shard of them, under tensor parallelism
         return Block(features, labels)
     return Block(features, labels, classes.decide(logits.flatten(0, -2), features, labels, rows, head))
-
-
-def _decide_anew(logits: Float[Tensor, "n k"], features: Float[Tensor, "n d"], labels: Int[Tensor, " n"],
-                 head: Head) -> Decided:
-    """The label against its strongest rival, in float64 from their two rows: half-precision logits often tie."""
-    rival = logits.scatter(1, labels[:, None], -torch.inf).argmax(1)
-    margins = ((head.weight[labels].double() - head.weight[rival].double()) * features.double()).sum(1)
-    if head.bias is not None:
-        margins += head.bias[labels].double() - head.bias[rival].double()
-    return Decided(torch.where(margins > 0, labels, rival), margins)
 
 
 def _pooled(values: Float[Tensor, "n ... d"]) -> Float[Tensor, "n d"]:

@@ -97,7 +97,9 @@ def measure_model(model: nn.Module, batches: Iterable[Any], *, counts: Any, name
     [4, 2]
     """
     classes = Classes.of(counts, names)
-    place = torch.device(device) if device is not None else next(model.parameters()).device
+    if not isinstance(model, nn.Module):
+        raise InvalidInput(f"model must be a torch.nn.Module, got {type(model).__name__}")
+    place = torch.device(device) if device is not None else _device_of(model)
     run = _run_of(model, head, features, classes.outputs)
     with evaluating(model), hooks_firing():
         blocks = _ModelBlocks(run, batches, classes, place, keep=nc4 == SECOND_PASS, ignore_index=ignore_index,
@@ -221,6 +223,11 @@ class _ModelBlocks:
             raise InvalidInput(f"the head must have one output per class, expected {self._classes.outputs}, got "
                                f"{output_count(layer)}")
         return self._classes.head(head_of(self._run_model.model, layer))
+
+
+def _device_of(model: nn.Module) -> torch.device:
+    parameter = next(model.parameters(), None)
+    return torch.device("cpu") if parameter is None else parameter.device
 
 
 def _alone(features: Float[Tensor, "n d"]) -> Float[Tensor, "n d"]:

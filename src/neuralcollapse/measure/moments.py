@@ -25,7 +25,7 @@ _BUFFER_ROWS = 2048  # rows gathered before one product: batches of 256 alone ru
 _DRAIN_EVERY = 16  # buffers summed in float32 before the sum moves to float64
 _BLOCKS = 8  # the scatter is symmetric: only its lower block-triangle is formed, in this many blocks at the most
 _BLOCK_COLUMNS = 128  # of at least this many columns: narrower products run below the speed of the others
-_TABLE_CLASSES = 16_384  # up to which sums and centres are also kept in the precision of the rows
+_TABLE_CLASSES = 16_384  # up to which centres are also kept in the precision of the rows
 _CLASSES_AT_ONCE = 8192  # rows of (k, d) float64 temporaries when the state is finished
 
 
@@ -88,7 +88,6 @@ class ClassMoments:
         self._spaces: dict[str, Tensor] = {}
         self._batches = 0
         self._partial: Tensor | None = None  # scatter of the last few buffers, in the precision of the rows
-        self._partial_sums: Tensor | None = None
         self._near: Tensor | None = None  # the centres in the precision of the rows
         self._undrained = 0
 
@@ -126,10 +125,12 @@ class ClassMoments:
                 "squares": pad(moments.squares + (counts * residual.square()).sum(1), (0, 1)),
                 "invalid": moments.counts.new_zeros(2) if invalid is None else invalid}
 
-    def update(self, features: Float[Tensor, "n d"], labels: Shaped[Tensor, " m"]) -> None:
+    def update(self, features: Float[Tensor, "n d"], labels: Shaped[Tensor, ...]) -> None:
         """Add a batch."""
         if features.ndim != 2 or features.shape[1] != self.dimension:
             raise InvalidInput(f"features must have shape (n, {self.dimension}), got {tuple(features.shape)}")
+        if labels.ndim != 1:
+            raise InvalidInput(f"labels must be one number per sample, shape (n,), got {tuple(labels.shape)}")
         if labels.shape != features.shape[:1]:
             raise InvalidInput(f"features and labels must have the same length, got {features.shape[0]} "
                                f"and {labels.shape[0]}")
@@ -210,13 +211,12 @@ class ClassMoments:
         return small and bool((self.counts.index_select(0, labels) > 0).all())
 
     def _absorb_known(self, rows: Float[Tensor, "b d"], labels: Int[Tensor, " b"]) -> None:
-        if self._near is None or self._partial_sums is None or self._near.dtype != rows.dtype:
-            self._drain()
+        if self._near is None or self._near.dtype != rows.dtype:
             self._near = self.centres.to(rows.dtype)
-            self._partial_sums = torch.zeros_like(self._near)
         own_centres = self._space("rows", rows.shape[0], rows.dtype)
         rows.sub_(torch.index_select(self._near, 0, labels, out=own_centres))  # the buffer is ours
-        self._partial_sums.index_add_(0, labels, rows)
+        # In float64: residuals share a sign when features drift, and a float32 sum of thousands of them loses digits.
+        self.sums.index_add_(0, labels, self._space("double", rows.shape[0], torch.float64).copy_(rows))
         self.counts += torch.bincount(labels, minlength=self.classes + 1)
 
     def _absorb_segments(self, rows: Float[Tensor, "b d"], labels: Int[Tensor, " b"]) -> None:
@@ -231,9 +231,8 @@ class ClassMoments:
         centres = self._segment_centres(rows, segment_of, segment_class, sizes)
         own_centres = self._space("rows", rows.shape[0], rows.dtype)
         rows.sub_(torch.index_select(centres, 0, segment_of, out=own_centres))  # the buffer is ours
-        residuals = centres.zero_().index_add_(0, segment_of, rows)
         self.counts.index_add_(0, segment_class, sizes)
-        self.sums.index_add_(0, segment_class, self._space("double", table, torch.float64).copy_(residuals))
+        self.sums.index_add_(0, labels, self._space("double", rows.shape[0], torch.float64).copy_(rows))
 
     def _segment_centres(self, rows: Tensor, segment_of: Tensor, segment_class: Tensor,
                          sizes: Tensor) -> Tensor:
@@ -244,8 +243,9 @@ class ClassMoments:
         known = self.counts[segment_class] > 0
         if rows.device.type == "cpu" and bool((known | (sizes == 0)).all()):
             return centres
-        first = torch.zeros_like(centres).index_add_(0, segment_of, rows) / sizes.clamp(min=1)[:, None]
-        first = coarse(first)
+        # Summed in float64 and rounded once: a centre a few roundings off would outweigh a collapsed spread.
+        first = exact.zero_().index_add_(0, segment_of, rows.double()) / sizes.clamp(min=1)[:, None]
+        first = coarse(first).to(centres.dtype)
         torch.where(known[:, None], centres, first, out=centres)
         self.centres[segment_class] = centres.double()
         self._near = None
@@ -276,11 +276,9 @@ class ClassMoments:
         return scatter
 
     def _drain(self) -> None:
-        if self._undrained:
-            for state, partial in ((self.scatter, self._partial), (self.sums, self._partial_sums)):
-                if partial is not None:
-                    state += partial
-                    partial.zero_()
+        if self._undrained and self._partial is not None:
+            self.scatter += self._partial
+            self._partial.zero_()
         self._undrained = 0
 
     # -- bad batches --------------------------------------------------------------------------------

@@ -70,6 +70,10 @@ def measure_blocks(blocks: Iterable[Block], k: int, head: Head | None, *, nc4: s
     InvalidInput
         No block at all, and as `measure`.
     """
+    if k < 2:
+        raise InvalidInput(f"a geometry has at least two classes, got {k}: give counts or a head of all classes")
+    if head is not None and not bool(torch.isfinite(head.weight).all()):
+        raise InvalidInput("weight must be finite, got NaN or Inf")
     means_from = _means_from(nc4, head)
     again = means_from == SECOND_PASS
     first: ClassMoments | None = None
