@@ -25,13 +25,14 @@ _LATER = {
     "CollapseMetric": "neuralcollapse.measure", "ClassMoments": "neuralcollapse.measure",
     "Measurement": "neuralcollapse.measure", "Probe": "neuralcollapse.measure", "Snapshot": "neuralcollapse.measure",
     "judge": "neuralcollapse.measure", "Watch": "neuralcollapse.measure.callbacks",
+    "exact_cross_entropy": "neuralcollapse.simulate", "simulate": "neuralcollapse.simulate",
     "Run": "neuralcollapse.experiments", "TrainConfig": "neuralcollapse.experiments",
     "train": "neuralcollapse.experiments.train", "write_report": "neuralcollapse.show",
 }
 
 __all__ = ["ClassCounts", "ClassMoments", "CollapseMetric", "Geometry", "Gram", "InvalidInput", "Measurement",
-           "NotConverged", "OutsideTheory", "Probe", "Run", "Snapshot", "TrainConfig", "Watch", "citations", "judge",
-           "measure", "measure_model", "predict", "train", "write_report"]
+           "NotConverged", "OutsideTheory", "Probe", "Run", "Snapshot", "TrainConfig", "Watch", "citations",
+           "exact_cross_entropy", "judge", "measure", "measure_model", "predict", "simulate", "train", "write_report"]
 
 if TYPE_CHECKING:
     from neuralcollapse.experiments import Run, TrainConfig, train
@@ -47,6 +48,7 @@ if TYPE_CHECKING:
     )
     from neuralcollapse.measure.callbacks import Watch
     from neuralcollapse.show import write_report
+    from neuralcollapse.simulate import exact_cross_entropy, simulate
 
 
 def __getattr__(name: str) -> Any:

@@ -12,11 +12,12 @@ from neuralcollapse.registry import Registry, references
 def registries() -> tuple[Registry[Any], ...]:
     """Every registry of the library, filled."""
     from neuralcollapse.experiments import DATASETS, MODELS, PRESETS
+    from neuralcollapse.experiments.studies import STUDIES
     from neuralcollapse.measure import METRICS
     from neuralcollapse.predict import GEOMETRIES, NORMS
     from neuralcollapse.simulate import METHODS
 
-    return GEOMETRIES, NORMS, METRICS, METHODS, DATASETS, MODELS, PRESETS
+    return GEOMETRIES, NORMS, METRICS, METHODS, DATASETS, MODELS, PRESETS, STUDIES
 
 
 def markdown_table() -> str:

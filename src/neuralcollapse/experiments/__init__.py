@@ -1,6 +1,7 @@
 """EXPERIMENTS: a configuration in, a trained network and the history of its geometry out.
 
-`config` says what to train, `data` and `models` build it, `train` runs it, `run` is the folder it leaves.
+`config` says what to train, `data` and `models` build it, `train` runs it, `run` is the folder it leaves; `studies`
+are whole grids that answer a question.
 Reading a run folder needs no torch, so names that do are loaded when used.
 """
 
@@ -8,9 +9,9 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 _LATER = {"TrainConfig": "config", "DATASETS": "data", "MODELS": "models", "PRESETS": "presets", "Run": "run",
-          "train": "train", "EpochReport": "train"}
+          "train": "train", "EpochReport": "train", "STUDIES": "studies", "run_study": "studies"}
 
-__all__ = ["DATASETS", "MODELS", "PRESETS", "EpochReport", "Run", "TrainConfig", "train"]
+__all__ = ["DATASETS", "MODELS", "PRESETS", "STUDIES", "EpochReport", "Run", "TrainConfig", "run_study", "train"]
 
 if TYPE_CHECKING:
     from neuralcollapse.experiments.config import TrainConfig
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from neuralcollapse.experiments.models import MODELS
     from neuralcollapse.experiments.presets import PRESETS
     from neuralcollapse.experiments.run import Run
+    from neuralcollapse.experiments.studies import STUDIES, run_study
     from neuralcollapse.experiments.train import EpochReport, train
 
 
