@@ -21,6 +21,7 @@ from neuralcollapse.threads import one_blas_thread
 
 _ROWS_AT_ONCE = 8_192  # rows converted to float64 at a time when a factor is float32
 DENSE_BELOW = 1_024  # k up to which differences are formed entry by entry whatever d is
+_NEAR = 1e-4  # 1 − cosine below which a distance is formed from the difference, entry by entry
 _THREADS_PAY_FROM = 256  # columns from which a product gains from several BLAS threads
 
 
@@ -324,4 +325,7 @@ def _unit_distance(one: Float[np.ndarray, "k k"], two: Float[np.ndarray, "k k"])
     sizes = np.linalg.norm(one), np.linalg.norm(two)
     if 0 in sizes:
         return float("nan")
+    cosine = float(np.vdot(one, two)) / float(sizes[0] * sizes[1])
+    if cosine < 1 - _NEAR:  # a third of the passes over k × k, and twelve digits
+        return float(np.sqrt(2 - 2 * cosine))
     return float(np.linalg.norm(one / sizes[0] - two / sizes[1]))

@@ -21,7 +21,7 @@ from neuralcollapse.measure.measurement import LARGEST, Measurement
 from neuralcollapse.measure.moments import NotFinite
 from neuralcollapse.measure.passes import SECOND_PASS, Block, measure_blocks
 
-_ROWS_AT_ONCE = 16_384
+_ROWS_AT_ONCE = 2_048  # what a pass reads twice is still in the cache
 
 
 def measure(features: Any, labels: Any, weight: Any = None, bias: Any = None, *,
