@@ -24,7 +24,6 @@ DENSE_BELOW = 1_024  # k up to which differences are formed entry by entry whate
 _NEAR = 1e-4  # 1 − cosine below which a distance is formed from the difference, entry by entry
 _THREADS_PAY_FROM = 256  # columns from which a product gains from several BLAS threads
 
-
 M = TypeVar("M", bound="DiagonalPlusLowRank")
 
 
