@@ -53,6 +53,18 @@ def run(*args, **options):
     return Result(done.returncode, done.stdout, done.stderr)
 
 
+def all_that_was_shown(terminal):
+    """What was written to a pseudo-terminal until its other side closed."""
+    screen = b""
+    try:
+        while part := os.read(terminal, 65536):
+            screen += part
+    except OSError:  # how Linux says that the other side has closed
+        pass
+    os.close(terminal)
+    return screen
+
+
 @pytest.fixture
 def cli(monkeypatch, capsys):
     """The same `main` in this process, for tables of many calls."""
@@ -324,13 +336,7 @@ def test_a_bar_is_drawn_on_a_terminal_s_stderr_alone_and_after_a_while(inputs, a
                                stdout=subprocess.PIPE, stderr=theirs, env=plain_environment(TERM="xterm-256color"))
     out = process.communicate()[0]
     os.close(theirs)
-    screen = b""
-    try:
-        while part := os.read(ours, 65536):
-            screen += part
-    except OSError:  # how Linux says that the other side has closed
-        pass
-    os.close(ours)
+    screen = all_that_was_shown(ours)
     assert process.returncode == 0
     assert len(json.loads(out)["epochs"]) == 2
     assert (b"good.parquet" in screen) == (after == 0.0)
@@ -460,13 +466,7 @@ def test_colours_in_a_terminal_unless_NO_COLOR(no_color):
         del environment["NO_COLOR"]
     process = subprocess.Popen(command("--help"), stdout=theirs, stderr=theirs, env=environment)
     os.close(theirs)
-    screen = b""
-    try:
-        while part := os.read(ours, 65536):
-            screen += part
-    except OSError:  # how Linux says that the other side has closed
-        pass
-    os.close(ours)
+    screen = all_that_was_shown(ours)
     assert process.wait() == 0
     assert b"predict" in screen
     colour = re.search(rb"\x1b\[(\d+;)*([34][0-7]|9[0-7]|[34]8;[0-9;]+)m", screen)

@@ -45,13 +45,15 @@ def test_the_readme_shows_python_and_commands():
 @pytest.mark.parametrize("block", [block for _, block in PYTHON], ids=[f"line {line}" for line, _ in PYTHON])
 def test_python_blocks_run(block, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
+    # It fails by raising: a block has no result of its own.
     exec(compile(block, "README.md", "exec"), {"__name__": "readme"})
 
 
 @pytest.mark.parametrize("words", COMMANDS, ids=" ".join)
 def test_commands_parse(words):
     name, *args = words
-    typer.main.get_command(app).commands[name].make_context(name, list(args))
+    context = typer.main.get_command(app).commands[name].make_context(name, list(args))
+    assert context.info_name == name
 
 
 @pytest.mark.parametrize("words", [words for words in COMMANDS if words[0] in QUICK], ids=" ".join)

@@ -104,7 +104,10 @@ def test_decisions_are_those_made_before_the_optimiser_moved_the_head(inputs):
 def test_epochs_that_are_not_due_cost_no_hook_and_the_next_one_starts_afresh(inputs):
     model = network()
     watch = Watch(model, COUNTS, every=2)
-    hooks = lambda: sum(len(m._forward_hooks) + len(m._forward_pre_hooks) for m in model.modules())  # noqa: E731
+
+    def hooks():
+        return sum(len(m._forward_hooks) + len(m._forward_pre_hooks) for m in model.modules())
+
     assert hooks() == 0
     model(inputs)
     watch.add(LABELS)
@@ -243,7 +246,10 @@ def test_the_log_hears_every_measured_epoch_in_order(inputs):
 
 def test_the_alert_takes_two_in_a_row_or_one_at_the_end_and_speaks_once():
     merged, apart = measure(*merged_features(1.0)), measure(*merged_features(0.0))
-    spoken = lambda alert, *history: [alert(one) is not None for one in history]  # noqa: E731
+
+    def spoken(alert, *history):
+        return [alert(one) is not None for one in history]
+
     assert spoken(MergingAlert(), merged, merged, merged, merged) == [False, True, False, False]
     assert spoken(MergingAlert(), merged, apart, merged, apart) == [False] * 4
     assert spoken(MergingAlert(), merged, merged, apart, merged, merged) == [False, True, False, False, True]

@@ -111,6 +111,7 @@ def test_reset_forgets_and_clone_pickle_and_state_dict_keep():
     features, labels = sample()
     watched = of_batches(metric(), features[:150], labels[:150])  # 150 rows are still buffered
     watched.persistent(True)
+    # Pickled here and read back here: how a metric reaches the processes that a launcher spawns.
     copies = [watched.clone(), pickle.loads(pickle.dumps(watched))]
     restored = metric()
     restored.persistent(True)

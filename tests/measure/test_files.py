@@ -46,7 +46,7 @@ def leaves(value, path=()):
     return {path: value}
 
 
-def agree(one, two, rtol=1e-12):
+def assert_agree(one, two, rtol=1e-12):
     """Both measurements, number by number; atol, since NC4 and margins may be 0 but for rounding."""
     left, right = leaves(one.to_dict()), leaves(two.to_dict())
     assert left.keys() == right.keys()
@@ -90,7 +90,7 @@ WRITERS = {
 def test_a_file_gives_what_its_arrays_give(arrays, tmp_path, name):
     WRITERS[name](tmp_path / name, arrays)
     expected = measure(**arrays)
-    agree(measure_file(tmp_path / name), expected)
+    assert_agree(measure_file(tmp_path / name), expected)
     reference = two_pass(*arrays.values())
     for key in ("nc3", "nc4", "cdnv"):
         np.testing.assert_allclose(expected.to_dict()[key], reference[key], rtol=1e-9, atol=1e-12)
@@ -101,7 +101,7 @@ def test_a_table_with_a_head_beside_it_gives_what_the_arrays_give(arrays, tmp_pa
     table = table_of(arrays["features"], arrays["labels"], kind)
     pq.write_table(table, tmp_path / "a.parquet", row_group_size=9_999)  # blocks straddle row groups
     np.savez(tmp_path / "head.npz", weight=arrays["weight"], bias=arrays["bias"])
-    agree(measure_file(tmp_path / "a.parquet", head=tmp_path / "head.npz"), measure(**arrays))
+    assert_agree(measure_file(tmp_path / "a.parquet", head=tmp_path / "head.npz"), measure(**arrays))
 
 
 def test_lone_arrays_give_what_the_arrays_give(arrays, tmp_path):
@@ -109,7 +109,7 @@ def test_lone_arrays_give_what_the_arrays_give(arrays, tmp_path):
         np.save(tmp_path / f"{name}.npy", columns_first(array) if name == "features" else array)
     paths = {name: tmp_path / f"{name}.npy" for name in arrays}
     expected = measure(arrays["features"], arrays["labels"], arrays["weight"])
-    agree(measure_file(paths["features"], labels=paths["labels"], head=paths["weight"]), expected)
+    assert_agree(measure_file(paths["features"], labels=paths["labels"], head=paths["weight"]), expected)
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float16, np.int8])
@@ -120,34 +120,34 @@ def test_narrow_types_are_measured_as_the_numbers_they_stand_for(arrays, tmp_pat
     pq.write_table(table_of(narrow, arrays["labels"]), tmp_path / "a.parquet")
     expected = measure(narrow.astype(np.float64), arrays["labels"], weight)
     for path in ("a.npz", "a.parquet"):  # float32 class means in between
-        agree(measure_file(tmp_path / path, head=tmp_path / "a.npz"), expected, rtol=1e-6)
+        assert_agree(measure_file(tmp_path / path, head=tmp_path / "a.npz"), expected, rtol=1e-6)
 
 
 def test_bfloat16_is_measured_as_the_numbers_it_stands_for(arrays, tmp_path):
     tensors = {name: torch.from_numpy(arrays[name]).bfloat16() for name in ("features", "weight", "bias")}
     save_tensors(tensors | {"labels": torch.from_numpy(arrays["labels"])}, tmp_path / "a.safetensors")
     wide = {name: tensor.double() for name, tensor in tensors.items()}
-    agree(measure_file(tmp_path / "a.safetensors"), measure(labels=arrays["labels"], **wide), rtol=1e-6)
+    assert_agree(measure_file(tmp_path / "a.safetensors"), measure(labels=arrays["labels"], **wide), rtol=1e-6)
 
 
 def test_without_a_head_the_features_are_measured_and_the_rest_is_null(arrays, tmp_path):
     np.savez(tmp_path / "a.npz", features=arrays["features"], labels=arrays["labels"])
     found = measure_file(tmp_path / "a.npz")
-    agree(found, measure(arrays["features"], arrays["labels"]))
+    assert_agree(found, measure(arrays["features"], arrays["labels"]))
     values = found.to_dict()
     assert [values[key] for key in ("nc3", "nc4", "nc4_means")] == [None] * 3
     assert values["distance"]["classifiers"] is None
     assert values["distance"]["embeddings"] > 0
     np.testing.assert_allclose(values["nc1"]["pinv"], two_pass(*arrays.values())["nc1"]["pinv"], rtol=1e-9)
     assert Snapshot.load(tmp_path / "a.npz").weight is None
-    agree(Snapshot.load(tmp_path / "a.npz").measure(), found)
+    assert_agree(Snapshot.load(tmp_path / "a.npz").measure(), found)
 
 
 def test_options_reach_the_measurement(arrays, tmp_path):
     np.savez(tmp_path / "a.npz", **arrays)
     found = measure_file(tmp_path / "a.npz", counts=[500, 50, 5, 5], targets=("etf", "seli"), center="samples",
                          nc4=None, scatter=False, names=list("abcd"))
-    agree(found, measure(**arrays, counts=[500, 50, 5, 5], targets=("etf", "seli"), center="samples", nc4=None,
+    assert_agree(found, measure(**arrays, counts=[500, 50, 5, 5], targets=("etf", "seli"), center="samples", nc4=None,
                          scatter=False, names=list("abcd")))
     values = found.to_dict()
     assert (values["nc4"], values["nc1"]["pinv"], values["center"]) == (None, None, "samples")
@@ -162,7 +162,7 @@ def test_columns_and_arrays_by_other_names(arrays, tmp_path):
         pq.write_table(table_of(features, labels, names=names), tmp_path / "a.parquet")
         np.savez(tmp_path / "a.npz", **dict(zip(names, (features, labels), strict=True)))
         for path in ("a.parquet", "a.npz"):
-            agree(measure_file(tmp_path / path, **options), expected)
+            assert_agree(measure_file(tmp_path / path, **options), expected)
 
 
 def test_a_column_called_weight_in_a_table_is_no_head(arrays, tmp_path):
@@ -211,7 +211,7 @@ def test_several_files_are_each_measured_in_the_order_given(epochs):
     paths, parts = epochs
     for order in ((0, 1, 2), (2, 0, 1)):
         for found, place in zip(measure_files([paths[i] for i in order]), order, strict=True):
-            agree(found, measure(**parts[place]))
+            assert_agree(found, measure(**parts[place]))
 
 
 def test_means_of_the_file_before_serve_nc4_in_one_pass(epochs):

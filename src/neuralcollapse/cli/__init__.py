@@ -1,7 +1,7 @@
 """The command line: one command per verb, no logic."""
 
 # Imported to add their commands, which are listed in this order, not the alphabet's (I001).
-from neuralcollapse.cli import predict as _predict  # noqa: I001
+from neuralcollapse.cli import predict as _predict  # noqa: I001  # the order of --help
 from neuralcollapse.cli import measure as _measure
 from neuralcollapse.cli import train as _train
 from neuralcollapse.cli import simulate as _simulate

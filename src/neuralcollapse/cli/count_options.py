@@ -4,11 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
+
+import typer
 
 from neuralcollapse.checks import InvalidInput, parse_fields
 from neuralcollapse.counts import ClassCounts
 from neuralcollapse.label_files import counts_from_file
+
+_PANEL = "Class counts (give one)"
+
+Counts = Annotated[str | None, typer.Option(help="Samples per class: 10,10,1,1", rich_help_panel=_PANEL)]
+Step = Annotated[str | None, typer.Option(
+    help="(R, ρ)-STEP imbalance: k=10,ratio=10,minority=0.5,n_min=50 (or n_max=…)", rich_help_panel=_PANEL)]
+LongTail = Annotated[str | None, typer.Option(help="Exponential long tail: k=100,ratio=100,n_max=500",
+                                              rich_help_panel=_PANEL)]
+Labels = Annotated[Path | None, typer.Option(help="A file of labels to count: .npy, .npz, or text with one a line",
+                                             rich_help_panel=_PANEL)]
 
 
 def one_profile(counts: str | None, step: str | None, long_tail: str | None, labels: Path | None) -> ClassCounts:

@@ -11,25 +11,17 @@ import typer
 
 from neuralcollapse.checks import InvalidInput, parse_numbers
 from neuralcollapse.cli.app import JSON, app, print_json
-from neuralcollapse.cli.count_options import one_profile
+from neuralcollapse.cli.count_options import Counts, Labels, LongTail, Step, one_profile
 from neuralcollapse.predict import GEOMETRIES
 
-COUNTS, RIDGE = "Class counts (give one)", "Weight decay"
+RIDGE = "Weight decay"
 
 
 @app.command(epilog="Examples:  neuralcollapse predict --step k=10,ratio=100,n_min=5   ·   "
                     "neuralcollapse predict --counts 500,500,5,5 --weight-decay 5e-4   ·   "
                     "neuralcollapse predict --counts 500,50,5 --delta 3,2,1 --temperature label --json")
 def predict(
-    counts: Annotated[str | None, typer.Option(help="Samples per class: 10,10,1,1", rich_help_panel=COUNTS)] = None,
-    step: Annotated[str | None, typer.Option(
-        help="(R, ρ)-STEP imbalance: k=10,ratio=10,minority=0.5,n_min=50 (or n_max=…)",
-        rich_help_panel=COUNTS)] = None,
-    long_tail: Annotated[str | None, typer.Option(
-        help="Exponential long tail: k=100,ratio=100,n_max=500", rich_help_panel=COUNTS)] = None,
-    labels: Annotated[Path | None, typer.Option(
-        help="A file of labels to count: .npy, .npz, or text with one a line",
-        rich_help_panel=COUNTS)] = None,
+    counts: Counts = None, step: Step = None, long_tail: LongTail = None, labels: Labels = None,
     loss: Annotated[str, typer.Option(help=", ".join(GEOMETRIES.names))] = "ce",
     weight: Annotated[str | None, typer.Option(help="Class weights ω, one number per class")] = None,
     delta: Annotated[str | None, typer.Option(help="Temperatures δ, one number per class")] = None,

@@ -12,12 +12,12 @@ import typer
 
 from neuralcollapse.checks import InvalidInput, parse_numbers
 from neuralcollapse.cli.app import JSON, app, print_json
-from neuralcollapse.cli.count_options import one_profile
+from neuralcollapse.cli.count_options import Counts, Labels, LongTail, Step, one_profile
 
 if TYPE_CHECKING:  # it loads torch
     from neuralcollapse.simulate import Progress
 
-COUNTS, MODEL, METHOD = "Class counts (give one)", "Model", "Method"
+MODEL, METHOD = "Model", "Method"
 _SECONDS_BETWEEN_LINES = 1.0
 
 
@@ -25,14 +25,7 @@ _SECONDS_BETWEEN_LINES = 1.0
                     "--steps 2000   ·   neuralcollapse simulate --counts 10,10,1,1 --method nesterov --ridge 0.1,1 "
                     "--seeds 3 --out runs.npz")
 def simulate(
-    counts: Annotated[str | None, typer.Option(help="Samples per class: 10,10,1,1", rich_help_panel=COUNTS)] = None,
-    step: Annotated[str | None, typer.Option(
-        help="(R, ρ)-STEP imbalance: k=10,ratio=10,minority=0.5,n_min=50 (or n_max=…)",
-        rich_help_panel=COUNTS)] = None,
-    long_tail: Annotated[str | None, typer.Option(
-        help="Exponential long tail: k=100,ratio=100,n_max=500", rich_help_panel=COUNTS)] = None,
-    labels: Annotated[Path | None, typer.Option(
-        help="A file of labels to count: .npy, .npz, or text with one a line", rich_help_panel=COUNTS)] = None,
+    counts: Counts = None, step: Step = None, long_tail: LongTail = None, labels: Labels = None,
     method: Annotated[str, typer.Option(
         help="gd, sgd, heavy-ball, nesterov, adam, ngd, ngd-loss, sign, spectral, muon, continuation, multipliers",
         rich_help_panel=METHOD)] = "gd",

@@ -1,10 +1,10 @@
 """MEASURE: a network's features and head to numbers, in one pass."""
 
-# Imported to register their metrics (F401), which are listed in this order (I001): NC1, NC2, NC3, NC4.
-from neuralcollapse.measure import variability  # noqa: F401, I001
-from neuralcollapse.measure import arrangement  # noqa: F401
-from neuralcollapse.measure import alignment  # noqa: F401
-from neuralcollapse.measure import decisions  # noqa: F401
+# Imported to register their metrics, which are listed in this order, not the alphabet's (I001): NC1, NC2, NC3, NC4.
+from neuralcollapse.measure import variability as _variability  # noqa: I001  # the order of `list`
+from neuralcollapse.measure import arrangement as _arrangement
+from neuralcollapse.measure import alignment as _alignment
+from neuralcollapse.measure import decisions as _decisions
 from neuralcollapse.measure.collapse import CollapseMetric
 from neuralcollapse.measure.measured import METRICS, Measured
 from neuralcollapse.measure.arrays import measure
@@ -22,4 +22,4 @@ __all__ = ["METRICS", "ClassMoments", "CollapseMetric", "Measured", "Measurement
            "Verdict", "judge", "measure", "measure_file", "measure_files", "measure_model"]
 
 open_room(__name__)
-del open_room
+del _alignment, _arrangement, _decisions, _variability, open_room

@@ -1,7 +1,7 @@
 """PREDICT: class counts and a loss to the geometry they lead to. NumPy and SciPy only."""
 
 # Imported to register their losses, which are listed in this order, not the alphabet's (I001).
-from neuralcollapse.predict import losses as _losses  # noqa: I001
+from neuralcollapse.predict import losses as _losses  # noqa: I001  # the order of `list`
 from neuralcollapse.predict import frames as _frames
 from neuralcollapse.predict.decay import (
     CollapseSafety,

@@ -8,6 +8,7 @@ A new method is one class here.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 import math
 from typing import Any, ClassVar
 
@@ -26,7 +27,7 @@ Option `step`: the default step size, over √n_max for those whose step is a mu
 """
 
 
-class Method:
+class Method(ABC):
     """What every method shares.
 
     Attributes
@@ -43,9 +44,9 @@ class Method:
         self.model = model
         self.state: dict[str, Tensor] = {}
 
+    @abstractmethod
     def step(self, move: Tensor, t: int) -> None:
         """Move every run once; `move` is −(step size), (B, 1, 1), and t counts from 0."""
-        raise NotImplementedError
 
     def _copies(self, name: str) -> list[Tensor]:
         blocks = [torch.zeros_like(block) for block in self.model.blocks]
@@ -210,9 +211,9 @@ class _Normalised(Method):
         for block, velocity, gradient in zip(self.model.blocks, self._V, self._G, strict=True):
             block.add_(velocity.mul_(self._momentum).addcmul_(gradient, move))
 
+    @abstractmethod
     def _size(self) -> Tensor:
         """(B, 1, 1), in the scale of the gradient."""
-        raise NotImplementedError
 
 
 @METHODS.register("ngd", source="nacson2019", step=0.1, over_root=False)
@@ -237,24 +238,14 @@ class NormalisedByLoss(_Normalised):
         return size.to(model.W.dtype)
 
 
-class _OfMomentum(Method):
-    """θ ← θ − η·direction(M), M ← βM + ∇: directions that do not depend on M's size."""
+class _Momentum(Method):
+    """M ← βM + ∇, with its logarithmic scale kept apart."""
 
     buffers = 1
 
     def __init__(self, model: FreeModel, momentum: Any = 0.0):
         super().__init__(model)
         self._momentum, self._M, self._log_M = momentum, self._copies("momentum"), self._scale("momentum.scale")
-
-    def step(self, move: Tensor, t: int) -> None:
-        """One step."""
-        self.model.residual(scaled=True)
-        keep, gain = self._carried(self._log_M, self._momentum)
-        self.model.accumulate(self._M, keep, gain)
-        self._move(self._directions(self._M), move)
-
-    def _directions(self, blocks: list[Tensor]) -> list[Tensor]:
-        raise NotImplementedError
 
     def _with_samples(self, blocks: list[Tensor], of: Any) -> list[Tensor]:
         """`of` every block, where H's columns stand for several samples through √n_c: (H D^{1/2}) → (…) D^{-1/2}."""
@@ -263,6 +254,21 @@ class _OfMomentum(Method):
             return [of(block) for block in blocks]
         root = multiplicity.sqrt()
         return [of(block * root) / root if i == 1 else of(block) for i, block in enumerate(blocks)]
+
+
+class _OfMomentum(_Momentum):
+    """θ ← θ − η·direction(M): directions that do not depend on M's size."""
+
+    def step(self, move: Tensor, t: int) -> None:
+        """One step."""
+        self.model.residual(scaled=True)
+        keep, gain = self._carried(self._log_M, self._momentum)
+        self.model.accumulate(self._M, keep, gain)
+        self._move(self._directions(self._M), move)
+
+    @abstractmethod
+    def _directions(self, blocks: list[Tensor]) -> list[Tensor]:
+        """Where each block moves, of unit size in the method's norm."""
 
 
 @METHODS.register("sign", source="balles2018", step=0.01, over_root=False)
@@ -282,7 +288,7 @@ class SpectralDescent(_OfMomentum):
 
 
 @METHODS.register("muon", source="jordan2024", step=0.05, over_root=False)
-class Muon(_OfMomentum):
+class Muon(_Momentum):
     """Muon: Nesterov momentum orthogonalised by five quintic Newton–Schulz steps, with the published coefficients.
 
     No factor for a block's shape, in the run's own precision; H counts as one matrix.
