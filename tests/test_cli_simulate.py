@@ -13,6 +13,9 @@ from neuralcollapse.simulate import Simulation
 
 @pytest.fixture
 def cli(monkeypatch, capsys):
+    # A line a second of progress: on a busy machine even the small runs here may earn one.
+    monkeypatch.setattr("neuralcollapse.cli.simulate._SECONDS_BETWEEN_LINES", float("inf"))
+
     def call(*args):
         monkeypatch.setattr(sys, "argv", ["neuralcollapse", *map(str, args)])
         with pytest.raises(SystemExit) as stopped:
@@ -98,7 +101,7 @@ def test_study_writes_its_table_and_says_where(cli, tmp_path):
     (("simulate", "--counts", "4,2", "--seeds", "0"), "seeds must be a whole number ≥ 1, got 0"),
     (("simulate", "--counts", "4,2", "--out", "a", "--resume", "b"),
      "give an --out for a new simulation or a --resume to continue one, not both"),
-    (("study", "rate", "--out", "x"), "unknown study 'rate': did you mean 'rates'? known: rates"),
+    (("study", "rate", "--out", "x"), "unknown study 'rate': did you mean 'rates'? known: optimisers, rates"),
     (("study", "rates", "--out", "x", "--ratios", "0.5"), "ratios must be at least 1, got 0.5"),
     (("study", "rates", "--out", "x", "--seeds", "0"), "seeds must be a whole number ≥ 1, got 0"),
 ], ids=lambda case: " ".join(case) if isinstance(case, tuple) else "")

@@ -13,9 +13,10 @@ from neuralcollapse.cli.app import JSON, app, print_json
 
 
 @app.command(epilog="Examples:  neuralcollapse study rates --out studies/rates --quick   ·   "
-                    "neuralcollapse study rates --out studies/rates --ratios 1,30,300 --seeds 10 --seed 100")
+                    "neuralcollapse study rates --out studies/rates --ratios 1,30,300 --seeds 10 --seed 100   ·   "
+                    "neuralcollapse study optimisers --out studies/optimisers")
 def study(
-    name: Annotated[str, typer.Argument(help="Which study: rates; see `list`")],
+    name: Annotated[str, typer.Argument(help="Which study: rates, optimisers; see `list`")],
     out: Annotated[Path, typer.Option(help="A folder for data, figures and table.md")],
     quick: Annotated[bool, typer.Option("--quick", help="A small setting, to see that it works: a minute or two.")
                      ] = False,

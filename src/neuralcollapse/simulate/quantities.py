@@ -10,11 +10,12 @@ from torch import Tensor
 
 from neuralcollapse.simulate.grid import Grid
 from neuralcollapse.simulate.loss import TrainedLoss
+from neuralcollapse.simulate.margins import NAMES, margins
 from neuralcollapse.simulate.model import FreeModel
 
 PARTS = ("classifiers", "embeddings", "logits")
 SCALARS = ("log_loss", "log_objective", "norm_ratio/classifiers", "norm_ratio/embeddings",
-           "minority_cosine/classifiers", "minority_cosine/embeddings", "margin", "nc1", "balanced_accuracy")
+           "minority_cosine/classifiers", "minority_cosine/embeddings", *NAMES.values(), "nc1", "balanced_accuracy")
 
 
 class Observer:
@@ -47,8 +48,8 @@ class Observer:
 
         `log_loss` and `log_objective` are natural logarithms of the summed loss, without and with the ridges.
         `norm_ratio` is the mean norm of majority classes over that of minorities. `margin` is
-        min_i (z_y − max_{c≠y} z_c)/(‖W‖_F ‖H‖_F), at most 1/‖Ẑ‖_* for the SEL matrix Ẑ. `nc1` is tr Σ_W / tr Σ_B about
-        the mean of the class means.
+        min_i (z_y − max_{c≠y} z_c)/(‖W‖_F ‖H‖_F), at most 1/‖Ẑ‖_* for the SEL matrix Ẑ; `margin/spectral` and
+        `margin/max` are those of other norms (`margins.py`). `nc1` is tr Σ_W / tr Σ_B about the mean of class means.
         """
         model, columns = self._model, self._model.columns
         W, H = model.W.double(), model.H.double()
@@ -59,8 +60,7 @@ class Observer:
         for part, vectors in (("classifiers", W), ("embeddings", means.mT)):
             found |= self._arrangement(part, vectors)
         gaps = self._gaps(W, H)
-        size = torch.linalg.vector_norm(W, dim=(1, 2)) * (H.square() * samples).sum((1, 2)).sqrt()
-        found["margin"] = gaps.amin(2).flatten() / size
+        found |= margins(gaps.amin(2).flatten(), W, H, samples)
         found["nc1"] = _within_over_between(H, means, samples, one_hot)
         correct = torch.matmul((gaps > 0) * samples, one_hot) / torch.matmul(samples, one_hot)
         found["balanced_accuracy"] = correct.mean((1, 2))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 import json
 import math
@@ -38,6 +39,7 @@ from neuralcollapse.simulate.simulation import Simulation, read_arrays, write_ar
 _CHECK_EVERY = 100  # steps between looks for runs that diverged
 _GROWTH = 1e6  # of the objective, beyond which a run counts as diverged
 _SECONDS_BETWEEN_CHECKPOINTS = 10.0
+_THREADS_PAY_FROM = 50_000  # logits of all runs
 
 
 @dataclass(frozen=True)
@@ -153,8 +155,21 @@ def simulate(counts: Any, method: str = "gd", *, loss: str = "ce", ridge: Any = 
                   as_device(device), pair, None if folder is None else Path(folder))
     check_memory(setup, memory)
     check_folder(setup.folder, resume)
-    with torch.no_grad():
+    with torch.no_grad(), _threads_that_pay(setup):
         return _Engine(setup, resume).go(progress)
+
+
+@contextmanager
+def _threads_that_pay(setup: Setup) -> Iterator[None]:
+    """One thread for small grids: handing them out costs more than they save, thirteen times more beside other work."""
+    threads = torch.get_num_threads()
+    columns = setup.grid.k if setup.symmetric else max(int(counts.n) for counts in setup.grid.profiles)
+    if len(setup.grid.cells) * setup.grid.k * columns < _THREADS_PAY_FROM:
+        torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
 
 
 class _Engine:

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-import time
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 
 from neuralcollapse.counts import ClassCounts
 from neuralcollapse.experiments.studies.rates_figure import save_rates
-from neuralcollapse.experiments.studies.study import STUDIES, Setting, markdown, write_rows
-from neuralcollapse.simulate import Progress, Simulation, simulate
+from neuralcollapse.experiments.studies.study import STUDIES, Setting, markdown, reporter, write_rows
+from neuralcollapse.simulate import Simulation, simulate
 from neuralcollapse.simulate.quantities import PARTS
 from neuralcollapse.simulate.rates import Decay, decay, time_to
 
@@ -54,7 +53,7 @@ def rates(setting: Setting) -> str:
     runs = {}
     for label, (method, options) in METHODS.items():
         runs[label] = simulate(profiles, method, steps=steps, seeds=list(seeds), symmetric=True, snapshots=_SNAPSHOTS,
-                               progress=_reporter(label, setting.progress), **options)
+                               progress=reporter(label, setting.progress), **options)
         runs[label].save(setting.out / f"{label.replace(' + ', '-with-')}.npz")
     fits = {(label, ratio, part): _fit(of, f"seli/{part}", _cells(of, place), steps)
             for label, of in runs.items() for place, ratio in enumerate(ratios) for part in PARTS}
@@ -78,19 +77,6 @@ def _fit(of: Simulation, name: str, cells: list[int], steps: int) -> Decay | Non
     values = of[name][cells]
     late = decay(of.steps, values, since=max(_FIRST_FITTED, _LAST_DECADE * steps))
     return decay(of.steps, values, since=_FIRST_FITTED) if late is None else late
-
-
-def _reporter(label: str, tell: Callable[[str], None]) -> Callable[[Progress], None]:
-    """At most a line a second, and the last."""
-    told = [0.0]
-
-    def report(at: Progress) -> None:
-        now = time.monotonic()
-        if now - told[0] >= 1 or at.step == at.steps:
-            told[0] = now
-            stopped = f", {len(at.diverged)} diverged" if at.diverged else ""
-            tell(f"{label}: step {at.step:,} of {at.steps:,}, {at.running} runs{stopped}")
-    return report
 
 
 def _decay_row(label: str, ratio: float, part: str, found: Decay | None) -> dict[str, Any]:

@@ -17,6 +17,7 @@ import torch
 
 from neuralcollapse.checks import InvalidInput, positive_number, shown
 from neuralcollapse.registry import Registry
+from neuralcollapse.simulate import Progress
 
 STUDIES: Registry[Callable[[Setting], str]] = Registry("study")
 """Every study: a function of a `Setting` that writes into its folder and returns a Markdown table."""
@@ -101,7 +102,7 @@ def run_study(name: str, out: Path | str, *, quick: bool = False, seeds: int | N
     folder.mkdir(parents=True, exist_ok=True)
     began, spent = time.perf_counter(), time.process_time()
     threads = torch.get_num_threads()
-    torch.set_num_threads(1)  # matrices of ten rows: a second thread made the quick rates thirteen times slower
+    torch.set_num_threads(1)  # matrices of ten rows, and numbers that do not depend on the machine's cores
     try:
         table = entry.function(setting)
     finally:
@@ -112,6 +113,19 @@ def run_study(name: str, out: Path | str, *, quick: bool = False, seeds: int | N
     path = folder / TABLE
     path.write_text(table, encoding="utf-8")
     return path
+
+
+def reporter(label: str, tell: Callable[[str], None]) -> Callable[[Progress], None]:
+    """What a simulation reports to: at most a line a second, and the last."""
+    told = [0.0]
+
+    def report(at: Progress) -> None:
+        now = time.monotonic()
+        if now - told[0] >= 1 or at.step == at.steps:
+            told[0] = now
+            stopped = f", {len(at.diverged)} diverged" if at.diverged else ""
+            tell(f"{label}: step {at.step:,} of {at.steps:,}, {at.running} runs{stopped}")
+    return report
 
 
 def machine() -> dict[str, Any]:
