@@ -16,8 +16,9 @@ def registries() -> tuple[Registry[Any], ...]:
     from neuralcollapse.measure import METRICS
     from neuralcollapse.predict import GEOMETRIES, NORMS
     from neuralcollapse.simulate import METHODS
+    from neuralcollapse.steer import POSTHOC, REMEDIES
 
-    return GEOMETRIES, NORMS, METRICS, METHODS, DATASETS, MODELS, PRESETS, STUDIES
+    return GEOMETRIES, NORMS, METRICS, REMEDIES, POSTHOC, METHODS, DATASETS, MODELS, PRESETS, STUDIES
 
 
 def markdown_table() -> str:

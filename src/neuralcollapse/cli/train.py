@@ -31,7 +31,8 @@ def train(
         help="Training samples of the largest class  (default: the most there is)", rich_help_panel=DATA)] = None,
     model: Annotated[str | None, typer.Option(help="mlp, cnn, resnet18, vgg13 (see `list`) or module:factory",
                                               rich_help_panel=MODEL)] = None,
-    loss: Annotated[str | None, typer.Option(help="Training loss  (default: ce)", rich_help_panel=MODEL)] = None,
+    loss: Annotated[str | None, typer.Option(
+        help="ce, logit-adjusted, vs, …; auto: what `advise` recommends  (default: ce)", rich_help_panel=MODEL)] = None,
     epochs: Annotated[int | None, typer.Option(help="Passes over the training part  (default: 200)",
                                                rich_help_panel=MODEL)] = None,
     batch_size: Annotated[int | None, typer.Option(help="Samples per step  (default: 128)",

@@ -59,7 +59,13 @@ class TrainConfig(BaseModel):
     model: str = Field("mlp", description="A registered model, or module:factory.")
     model_options: dict[str, Any] = Field(default_factory=dict, description="Keyword arguments of the model.")
     head_bias: bool = Field(False, description="Give the head a bias, never decayed; the theory has none.")
-    loss: Literal["ce"] = Field("ce", description="Training loss, a mean over samples.")
+    loss: str = Field("ce", description="Training loss, a mean over samples: a remedy such as logit-adjusted or vs, "
+                      "or auto: what `advise` recommends for the counts.")
+    loss_options: dict[str, Any] = Field(default_factory=dict, description="Parameters of the loss: gamma, tau, ….")
+    head: Literal["learned", "etf", "seli"] = Field(
+        "learned", description="etf and seli fix the classifiers in that frame, with one learned scale.")
+    sampling: Literal["natural", "oversampled"] = Field(
+        "natural", description="oversampled repeats random samples until every class has as many as the largest.")
 
     epochs: int = Field(200, ge=1, description="Passes over the training part.")
     batch_size: int | None = Field(

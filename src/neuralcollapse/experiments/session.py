@@ -7,7 +7,7 @@ model has any) from the seed and the epoch's number. A resumed run therefore nee
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 import os
 from typing import Any
 
@@ -16,16 +16,17 @@ from jaxtyping import Float
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from neuralcollapse.checks import InvalidInput
 from neuralcollapse.experiments.config import TrainConfig
 from neuralcollapse.experiments.data import Data
 from neuralcollapse.experiments.models import build_model
+from neuralcollapse.experiments.remedied import drawn, make_loss, put_head
 from neuralcollapse.experiments.score import Scored
 from neuralcollapse.measure import Measurement, measure_model
 from neuralcollapse.measure.wrapped import evaluating
 
+_AT_ONCE = 512
 _DISTINCT_COUNTS = 40  # up to which the geometry at a ridge is solved within a fraction of a second
 
 
@@ -48,9 +49,12 @@ class Session:
         self.accelerator = Accelerator(cpu=config.device == "cpu")
         torch.manual_seed(config.seed)
         model = build_model(config.model, data.shape, data.counts.k, config.head_bias, **config.model_options)
+        model = put_head(model, config, data.counts)
         self.model, self.optimizer = self.accelerator.prepare(model, _optimizer(config, model))
         self.head: nn.Linear = self.accelerator.unwrap_model(self.model).head
         device = self.accelerator.device
+        self._loss = make_loss(config, data.counts).to(device)
+        self._drawn = torch.from_numpy(drawn(config, data.labels.numpy()))
         self._inputs, self._labels = data.inputs.to(device), data.labels.to(device)
         self._test_inputs, self._test_labels = data.test_inputs.to(device), data.test_labels.to(device)
 
@@ -61,16 +65,18 @@ class Session:
             group["lr"] = self.config.learning_rate_at(epoch)
         self.model.train()
         total = torch.zeros((), device=self._inputs.device)
-        with self._features() as features:
+        features: list[Tensor] = []
+        penalised = bool(self.config.feature_penalty)
+        with self.head_inputs(features) if penalised else nullcontext():
             for inputs, labels in self._batches():
-                loss = F.cross_entropy(self.model(inputs), labels)
-                if features is not None:
+                loss = self._loss(self.model(inputs), labels)
+                if penalised:
                     loss = loss + self._penalty(features.pop())
                 self.optimizer.zero_grad()
                 self.accelerator.backward(loss)
                 self.optimizer.step()
                 total += loss.detach() * len(labels)
-        return float(total) / len(self._labels)
+        return float(total) / len(self._drawn)
 
     def measure(self, epoch: int) -> tuple[dict[str, Any], Measurement]:
         """Loss (without penalties) and accuracy on both parts, and the geometry of the training part; eval mode.
@@ -92,6 +98,27 @@ class Session:
                          "majority_accuracy": _mean(recall[~counts.minority]),
                          "minority_accuracy": _mean(recall[counts.minority]),
                          "per_class_accuracy": [finite(value) for value in recall]}}, measurement
+
+    @contextmanager
+    def head_inputs(self, found: list[Tensor]) -> Iterator[None]:
+        """Append the head's input of each forward pass to `found`."""
+        hook = self.head.register_forward_pre_hook(lambda _, inputs: found.append(inputs[0]))
+        try:
+            yield
+        finally:
+            hook.remove()
+
+    def features(self, inputs: Tensor) -> Tensor:
+        """(n, d): the head's inputs, in eval mode."""
+        found: list[Tensor] = []
+        with self.head_inputs(found), evaluating(self.model), torch.no_grad():
+            for part in inputs.to(self._inputs.device).split(_AT_ONCE):
+                self.model(part)
+        return torch.cat(found)
+
+    def use_loss(self, loss: nn.Module) -> None:
+        """Train with another loss of logits and labels than the settings name; it is not part of the state."""
+        self._loss = loss.to(self._inputs.device)
 
     @property
     def targets(self) -> tuple[str, ...]:
@@ -119,26 +146,14 @@ class Session:
         self.optimizer.load_state_dict(state["optimizer"])
 
     def _batches(self) -> Iterator[tuple[Tensor, Tensor]]:
-        n, size = len(self._labels), self.config.batch_size
+        n, size = len(self._drawn), self.config.batch_size
         if size is None or size >= n:
-            yield self._inputs, self._labels
+            yield self._inputs[self._drawn], self._labels[self._drawn]
             return
         # Even parts: a last batch of one sample would break batch norm and weigh that sample more.
-        for index in torch.tensor_split(torch.randperm(n), -(-n // size)):
+        for place in torch.tensor_split(torch.randperm(n), -(-n // size)):
+            index = self._drawn[place]
             yield self._inputs[index], self._labels[index]
-
-    @contextmanager
-    def _features(self) -> Iterator[list[Tensor] | None]:
-        """The head's input of each forward pass, where the objective has a penalty on it."""
-        if not self.config.feature_penalty:
-            yield None
-            return
-        features: list[Tensor] = []
-        hook = self.head.register_forward_pre_hook(lambda _, inputs: features.append(inputs[0]))
-        try:
-            yield features
-        finally:
-            hook.remove()
 
     def _penalty(self, features: Float[Tensor, "b d"]) -> Float[Tensor, ""]:
         # (p/2) Σ_i ‖h_i‖² over all n samples, estimated as n times the batch mean.
@@ -179,9 +194,10 @@ def _optimizer(config: TrainConfig, model: nn.Module) -> torch.optim.Optimizer:
     head_decay = config.ridges(n=1)[0]
     groups: list[dict[str, Any]] = [
         {"params": [p for p in model.parameters() if id(p) not in own], "weight_decay": config.weight_decay},
-        {"params": [head.weight], "weight_decay": head_decay}]
-    if head.bias is not None:
-        groups.append({"params": [head.bias], "weight_decay": 0.0})
+        {"params": [p for p in head.parameters() if p is head.weight], "weight_decay": head_decay}]
+    undecayed = [p for p in head.parameters() if p is not head.weight]  # a bias, the scale of fixed classifiers
+    if undecayed:
+        groups.append({"params": undecayed, "weight_decay": 0.0})
     if config.optimizer == "sgd":
         return torch.optim.SGD(groups, lr=config.learning_rate, momentum=config.momentum)
     kind = torch.optim.Adam if config.optimizer == "adam" else torch.optim.AdamW

@@ -2,7 +2,8 @@
 
 from neuralcollapse.experiments.studies import optimisers as _optimisers
 from neuralcollapse.experiments.studies import rates as _rates
+from neuralcollapse.experiments.studies import steering as _steering
 from neuralcollapse.experiments.studies.study import STUDIES, run_study
 
 __all__ = ["STUDIES", "run_study"]
-del _optimisers, _rates
+del _optimisers, _rates, _steering

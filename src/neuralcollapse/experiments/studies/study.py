@@ -44,6 +44,8 @@ class Setting:
         Gradients per run; None is the study's own.
     progress : callable
         Given a line about once a second.
+    jobs : int
+        Processes, for a study that trains networks.
     """
 
     out: Path
@@ -52,10 +54,11 @@ class Setting:
     ratios: tuple[float, ...] | None = None
     steps: int | None = None
     progress: Callable[[str], None] = field(default=lambda line: None)
+    jobs: int = 1
 
 
 def run_study(name: str, out: Path | str, *, quick: bool = False, seeds: int | None = None, seed: int = 0,
-              ratios: Sequence[float] | None = None, steps: int | None = None,
+              ratios: Sequence[float] | None = None, steps: int | None = None, jobs: int = 1,
               progress: Callable[[str], None] | None = None) -> Path:
     """Run a registered study.
 
@@ -75,6 +78,8 @@ def run_study(name: str, out: Path | str, *, quick: bool = False, seeds: int | N
         Imbalance ratios R ≥ 1 instead of the study's own.
     steps : int, optional
         Gradients per run instead of the study's own.
+    jobs : int
+        Processes for a study that trains networks ("steering"); the numbers do not depend on it.
     progress : callable, optional
         Given lines about what is going on.
 
@@ -98,7 +103,7 @@ def run_study(name: str, out: Path | str, *, quick: bool = False, seeds: int | N
     chosen = None if many is None and seed == 0 else tuple(range(seed, seed + (many or _SEEDS)))
     folder = Path(out)
     setting = Setting(folder, quick, chosen, levels, None if steps is None else _positive("steps", steps),
-                      progress or (lambda line: None))
+                      progress or (lambda line: None), _positive("jobs", jobs))
     folder.mkdir(parents=True, exist_ok=True)
     began, spent = time.perf_counter(), time.process_time()
     threads = torch.get_num_threads()

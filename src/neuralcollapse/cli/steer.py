@@ -1,0 +1,92 @@
+"""`neuralcollapse advise` and `steer`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+from rich.console import Console
+import typer
+
+from neuralcollapse.checks import InvalidInput
+from neuralcollapse.cli.app import JSON, app, print_json
+from neuralcollapse.cli.count_options import Counts, Labels, LongTail, Step, one_profile
+
+RIDGE = "Weight decay"
+
+
+@app.command(epilog="Examples:  neuralcollapse advise --step k=10,ratio=100,n_min=4 --weight-decay 5e-3   ·   "
+                    "neuralcollapse advise --counts 500,50,5 --goal 'symmetric geometry'   ·   "
+                    "neuralcollapse advise runs/first")
+def advise(
+    run: Annotated[Path | None, typer.Argument(help="A run folder: its counts, and a verdict on every class")] = None,
+    counts: Counts = None, step: Step = None, long_tail: LongTail = None, labels: Labels = None,
+    goal: Annotated[str, typer.Option(help="'balanced accuracy', 'symmetric geometry' or 'calibrated'")
+                    ] = "balanced accuracy",
+    ridge: Annotated[float | None, typer.Option(
+        help="λ = √(λ_W λ_H), the loss summed over samples  (default: λ → 0)", rich_help_panel=RIDGE)] = None,
+    weight_decay: Annotated[float | None, typer.Option(
+        help="Instead of --ridge: w in (w/2)‖W‖² beside a mean loss", rich_help_panel=RIDGE)] = None,
+    feature_penalty: Annotated[float | None, typer.Option(
+        help="p in (p/2) Σ_i ‖h_i‖² beside a mean loss  (default: w)", rich_help_panel=RIDGE)] = None,
+    as_json: JSON = False,
+) -> None:
+    """Say what each remedy would do to the geometry, and which to use; for a run also what became of every class."""
+    from neuralcollapse.show.rescue import print_rescue
+    from neuralcollapse.steer import advise as advise_counts
+
+    verdicts = None
+    if run is None:
+        profile = one_profile(counts, step, long_tail, labels)
+    else:
+        if any(given is not None for given in (counts, step, long_tail, labels)):
+            raise InvalidInput("give a run folder, or class counts, not both")
+        from neuralcollapse.experiments import Run
+        from neuralcollapse.experiments.frozen import freeze
+
+        frozen = freeze(Run.open(run))
+        profile, verdicts = frozen.counts, frozen.rescue()
+        if ridge is None and weight_decay is None:
+            ridge = frozen.ridge
+    advice = advise_counts(profile, ridge=ridge, weight_decay=weight_decay, feature_penalty=feature_penalty, goal=goal)
+    if as_json:
+        classes = {} if verdicts is None else {"classes": [verdict.to_dict() for verdict in verdicts]}
+        print_json(advice.to_dict() | classes)
+        return
+    console = Console()
+    if verdicts is not None:
+        print_rescue(verdicts, console)
+        console.print()
+    console.print(advice)
+
+
+@app.command(epilog="Examples:  neuralcollapse steer runs/first --posthoc all   ·   neuralcollapse steer runs/first "
+                    "--posthoc logit-adjustment,refit --save heads.safetensors")
+def steer(
+    run: Annotated[Path, typer.Argument(help="A run folder with a checkpoint")],
+    posthoc: Annotated[str, typer.Option(help="Remedies that need no retraining, by name, or all: tau-normalised, "
+                                         "logit-adjustment, refit, nearest-class-mean, repair, …; see `list`")] = "all",
+    save: Annotated[Path | None, typer.Option(help="Write each remedy's head here: NAME.weight and NAME.bias "
+                                              "(.safetensors)")] = None,
+    as_json: JSON = False,
+) -> None:
+    """Apply remedies to a trained network without retraining it, and score each on the run's test part."""
+    from neuralcollapse.experiments import Run
+    from neuralcollapse.experiments.frozen import freeze
+    from neuralcollapse.show.rescue import print_posthoc
+    from neuralcollapse.steer import POSTHOC, evaluate_posthoc
+    from neuralcollapse.steer.posthoc import save_heads
+
+    if save is not None and save.suffix != ".safetensors":
+        raise InvalidInput(f"--save must name a .safetensors file, got '{save}'")
+    names = None if posthoc == "all" else [POSTHOC[name.strip()].name for name in posthoc.split(",")]
+    frozen = freeze(Run.open(run))
+    rows = evaluate_posthoc(frozen.train, frozen.test, frozen.weight, frozen.bias, names, counts=frozen.counts)
+    if save is not None:
+        save_heads(rows, save)
+    if as_json:
+        print_json({"run": str(run), "epoch": frozen.epoch, "rows": [row.to_dict() for row in rows]})
+        return
+    print_posthoc(rows, frozen.epoch, Console())
+    if save is not None:
+        typer.echo(f"\nWritten to {save}")

@@ -1,0 +1,87 @@
+"""A trained run as remedies after training see it: frozen features, labels and the head."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pickle import UnpicklingError
+
+import torch
+from torch import Tensor
+
+from neuralcollapse.checks import InvalidInput
+from neuralcollapse.counts import ClassCounts
+from neuralcollapse.experiments.config import TrainConfig
+from neuralcollapse.experiments.data import load_data
+from neuralcollapse.experiments.remedied import made_loss
+from neuralcollapse.experiments.run import Run, RunFolder
+from neuralcollapse.experiments.session import Session, reproducible
+from neuralcollapse.steer import ClassVerdict, Remedy
+from neuralcollapse.steer.class_probe import rescue_features
+
+
+@dataclass(frozen=True, eq=False)
+class Frozen:
+    """The features of a network's last checkpoint.
+
+    Attributes
+    ----------
+    train, test : pairs of (n, d) and (n,) tensors
+        Features at the input of the head, in eval mode, and labels.
+    weight, bias : (k, d) and (k,) tensors
+        The head; None for no bias.
+    counts : ClassCounts
+        Training samples per class.
+    epoch : int
+        Epochs trained.
+    remedy : Remedy
+        The loss that was used.
+    ridge : float or None
+        λ of the run's settings, the loss summed over samples; None where one of its penalties is 0.
+    """
+
+    train: tuple[Tensor, Tensor]
+    test: tuple[Tensor, Tensor]
+    weight: Tensor
+    bias: Tensor | None
+    counts: ClassCounts
+    epoch: int
+    remedy: Remedy
+    ridge: float | None
+
+    def rescue(self) -> list[ClassVerdict]:
+        """The verdict on every class: safe, or what would save it (`steer.rescue`)."""
+        geometry = self.remedy.geometry(self.ridge)
+        return rescue_features(self.train, self.test, self.weight, self.bias, counts=self.counts, geometry=geometry)
+
+
+def freeze(run: Run) -> Frozen:
+    """Load a run's last checkpoint and data, and go through both parts once.
+
+    Raises
+    ------
+    InvalidInput
+        A run without a checkpoint that can be read, or whose data set is not there any more.
+    """
+    config = TrainConfig(**run.config)
+    data = load_data(config)
+    head, features = config.ridges(float(data.counts.n))
+    with reproducible(config.threads):
+        session = Session(config, data)
+        epoch = _restore(session, run)
+        train, test = (session.features(inputs) for inputs in (data.inputs, data.test_inputs))
+        layer = session.head
+    return Frozen((train, data.labels), (test, data.test_labels), layer.weight.detach(),
+                  None if layer.bias is None else layer.bias.detach(), data.counts, epoch,
+                  made_loss(config, data.counts), (head * features) ** 0.5 or None)
+
+
+def _restore(session: Session, run: Run) -> int:
+    checkpoint = RunFolder(run.path).checkpoint
+    if not checkpoint.is_file():
+        raise InvalidInput(f"'{run.path}' has no checkpoint yet: wait for its first measured epoch")
+    try:
+        saved = torch.load(checkpoint, map_location=session.accelerator.device, weights_only=True)
+        session.restore(saved)
+        return int(saved["clock"]["epoch"])
+    except (OSError, RuntimeError, ValueError, KeyError, TypeError, EOFError, UnpicklingError):
+        raise InvalidInput(f"the checkpoint of '{run.path}' cannot be read") from None

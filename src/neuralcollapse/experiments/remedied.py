@@ -1,0 +1,76 @@
+"""What a run trains with against imbalance: the loss, the head and the order of samples that its settings name."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from jaxtyping import Int
+import numpy as np
+from torch import nn
+
+from neuralcollapse.checks import InvalidInput
+from neuralcollapse.counts import ClassCounts
+from neuralcollapse.experiments.config import TrainConfig
+from neuralcollapse.steer import REMEDIES, Remedy, VSLoss, advise, etf_head, replace_head, seli_head
+
+
+def make_loss(config: TrainConfig, counts: ClassCounts) -> nn.Module:
+    """The training loss, a mean over samples.
+
+    Raises
+    ------
+    InvalidInput
+        An unknown loss or option, or a remedy that is no loss of logits.
+
+    Examples
+    --------
+    >>> make_loss(TrainConfig(loss="vs", loss_options={"gamma": 0.1, "tau": 0.75}), ClassCounts([50, 5]))
+    VSLoss.vs(ClassCounts(50, 5), gamma=0.1, tau=0.75)
+    """
+    if config.loss == "ce" and not config.loss_options:
+        return nn.CrossEntropyLoss()
+    loss = made_loss(config, counts).loss()
+    if not isinstance(loss, VSLoss):
+        raise InvalidInput(f"loss '{config.loss}' is no loss of logits: for a fixed head give head etf or seli")
+    return loss
+
+
+def made_loss(config: TrainConfig, counts: ClassCounts) -> Remedy:
+    """The remedy that the settings name, with its parameters; for "auto" the one that `advise` recommends."""
+    if config.loss != "auto":
+        return Remedy(REMEDIES[config.loss].name, counts, config.loss_options)
+    if config.loss_options:
+        raise InvalidInput("loss 'auto' chooses its own options from the counts: name a loss, or give no options")
+    chosen = advise(counts).recommended
+    return Remedy(chosen.name, counts, chosen.parameters)
+
+
+def put_head(model: nn.Module, config: TrainConfig, counts: ClassCounts) -> nn.Module:
+    """The model with the head that the settings ask for: the learned one it has, or a fixed frame."""
+    if config.head == "learned":
+        return model
+    d = model.get_parameter("head.weight").shape[1]
+    fixed = (etf_head(counts.k, d, learn_scale=True, seed=config.seed) if config.head == "etf"
+             else seli_head(counts, d, learn_scale=True, seed=config.seed))
+    replace_head(model, fixed, head="head")
+    return model
+
+
+def drawn(config: TrainConfig, labels: Int[np.ndarray, " n"]) -> Int[np.ndarray, " m"]:
+    """Positions of the samples of an epoch: every one once, or every class filled up to the largest at random.
+
+    Raises
+    ------
+    InvalidInput
+        Oversampling without imbalanced-learn.
+    """
+    everyone = np.arange(labels.size)
+    if config.sampling == "natural":
+        return everyone
+    try:
+        from imblearn.over_sampling import RandomOverSampler
+    except ImportError:
+        raise InvalidInput("sampling 'oversampled' needs imbalanced-learn, which is not installed: "
+                           "pip install 'neuralcollapse[oversampling]'") from None
+    filled: Any = RandomOverSampler(random_state=config.seed).fit_resample(everyone[:, None], labels)[0]
+    return np.asarray(filled[:, 0])

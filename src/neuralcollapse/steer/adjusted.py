@@ -1,0 +1,245 @@
+"""Cross-entropy of adjusted logits: class weights, temperatures, offsets, margins and focus, for real training loops.
+
+    ℓ_i = ω_y · (1 − p_y)^φ · CE(a, y),   p = softmax(a),
+
+    a = Δ∘z + ι − m_y e_y  (class temperature)   or   a = δ_y·z + ι − m_y e_y  (label temperature)
+
+(kini2021; `theory.md` §3; the margin m is cao2019's, the focus φ lin2017's.) What these are made of is `losses.py`'s.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from neuralcollapse.checks import InvalidInput, finite_vector, positive_vector, shown
+from neuralcollapse.simulate import exact_cross_entropy
+from neuralcollapse.steer.recipes import not_negative
+
+REDUCTIONS = ("mean", "sum", "none")
+TEMPERATURES = ("class", "label")
+_HALF = (torch.float16, torch.bfloat16)
+
+
+class AdjustedCrossEntropy(nn.Module):
+    """Cross-entropy of adjusted logits, whose "mean" divides by the number of samples, never by their weights.
+
+    Parameters
+    ----------
+    k : int
+        Classes.
+    weight, delta, iota, margin : (k,) array, optional
+        ω > 0; Δ or δ > 0; ι; m ≥ 0, taken from the label's own logit.
+    temperature, label_smoothing, focal, reduction, ignore_index, exact
+        As `VSLoss`.
+
+    Raises
+    ------
+    InvalidInput
+        Vectors of another length or sign, unknown options, or options that do not go together.
+
+    References
+    ----------
+    kini2021, Eq. 2; theory.md §3.
+
+    Examples
+    --------
+    >>> loss = AdjustedCrossEntropy(2, iota=[0.0, -1.0])
+    >>> loss(torch.tensor([[1.0, 2.0]]), torch.tensor([1]))
+    tensor(0.6931)
+    """
+
+    weight: Tensor | None
+    delta: Tensor | None
+    iota: Tensor | None
+    margin: Tensor | None
+
+    def __init__(self, k: int, *, weight: Any = None, delta: Any = None, temperature: str = "class", iota: Any = None,
+                 margin: Any = None, label_smoothing: float = 0.0, focal: float = 0.0, reduction: str = "mean",
+                 ignore_index: int = -100, exact: bool = False):
+        super().__init__()
+        self.k, self.temperature, self.reduction, self.ignore_index = k, temperature, reduction, ignore_index
+        self.exact, self.label_smoothing, self.focus = exact, label_smoothing, not_negative("focal", focal)
+        self.vectors = {"weight": None if weight is None else positive_vector("weight", weight, k),
+                        "delta": None if delta is None else positive_vector("delta", delta, k),
+                        "iota": None if iota is None else finite_vector("iota", iota, k),
+                        "margin": None if margin is None else finite_vector("margin", margin, k)}
+        self._check_options()
+        for name, values in self.vectors.items():
+            buffer = None if values is None else torch.tensor(values, dtype=torch.get_default_dtype())
+            self.register_buffer(name, buffer, persistent=False)
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> AdjustedCrossEntropy:
+        """Move the parameters, from their float64 values: half precision would keep three digits of an offset."""
+        super()._apply(fn, recurse)
+        for name, values in self.vectors.items():
+            buffer = getattr(self, name)
+            if buffer is not None:
+                dtype = torch.promote_types(buffer.dtype, torch.float32)
+                setattr(self, name, torch.tensor(values, dtype=dtype, device=buffer.device))
+        return self
+
+    @property
+    def _single(self) -> str | None:
+        """What asks for one label a sample, so that labels cannot be mixed."""
+        return ("label temperatures need" if self.vectors["delta"] is not None and self.temperature == "label" else
+                "margins need" if self.vectors["margin"] is not None else "the focal loss needs" if self.focus else
+                "exact residuals need" if self.exact else None)
+
+    def forward(self, logits: Tensor, target: Tensor, *, num_items_in_batch: Tensor | int | None = None) -> Tensor:
+        """The loss of a batch.
+
+        Parameters
+        ----------
+        logits : (k,), (n, k) or (n, k, …) float tensor
+            A class may be masked by −inf. Half precisions compute in float32; dtypes come out as those of
+            `cross_entropy`.
+        target : (), (n,) or (n, …) integer tensor, or float tensor of the logits' shape
+            Labels 0 … k−1 or `ignore_index`; or class probabilities q (mixed labels, class temperatures only), whose
+            loss is Σ_c q_c ω_c CE(Δ∘z + ι, c).
+        num_items_in_batch : int or () tensor, optional
+            What "mean" divides by in place of the batch's own number of labels: that of all micro-batches together.
+
+        Returns
+        -------
+        () tensor, or one of the labels' shape for "none"
+
+        Raises
+        ------
+        InvalidInput
+            Logits of another number of classes than there are counts, targets that do not fit or (on the CPU) are
+            outside 0 … k−1, mixed labels where each sample must have one.
+        """
+        mixed = target.is_floating_point()
+        self._check_kind(logits, target, mixed)
+        if num_items_in_batch is not None:
+            self._check_items(num_items_in_batch)
+        half = logits.dtype in _HALF
+        try:
+            loss = self._loss(logits.float() if half else logits, target if mixed else target.long(), mixed,
+                              num_items_in_batch)
+        except (IndexError, RuntimeError, ValueError):
+            # Torch looks at shapes, devices and, on the CPU, labels by itself: looking beforehand would cost time.
+            self._explain(logits, target, mixed)
+            raise
+        return loss.to(logits.dtype) if half and not torch.is_autocast_enabled(logits.device.type) else loss
+
+    def _loss(self, z: Tensor, target: Tensor, mixed: bool, items: Tensor | int | None) -> Tensor:
+        adjusted = self._adjusted(z, target)
+        weight = self._buffers["weight"]
+        if weight is not None and weight.dtype != adjusted.dtype:
+            weight = weight.to(adjusted.dtype)
+        if self.focus or self.exact:
+            losses = self._one_by_one(adjusted, target, weight)
+            if self.reduction == "none":
+                return losses
+            return losses.sum() / self._divisor(target, items) if self.reduction == "mean" else losses.sum()
+        counted = self.reduction == "mean" and (items is not None or (weight is not None and not mixed))
+        loss = F.cross_entropy(adjusted, target, weight, ignore_index=-100 if mixed else self.ignore_index,
+                               reduction="sum" if counted else self.reduction, label_smoothing=self.label_smoothing)
+        return loss / self._divisor(target, items) if counted else loss
+
+    def _divisor(self, target: Tensor, items: Tensor | int | None) -> Tensor | int:
+        if items is None:
+            return (target != self.ignore_index).sum()
+        return items.to(target.device) if isinstance(items, Tensor) else items
+
+    def _adjusted(self, z: Tensor, target: Tensor) -> Tensor:
+        """Δ∘z + ι − m_y e_y in one pass over the logits, and none where there is nothing to adjust."""
+        # Not by attribute: a module looks for those in vain first.
+        delta, iota, margin = (self._buffers[name] for name in ("delta", "iota", "margin"))
+        axis = 1 if z.ndim > 1 else 0
+        slope: Tensor | None
+        if delta is not None and self.temperature == "label":
+            slope = delta.take(target.clamp(0, self.k - 1)).unsqueeze(axis)  # an ignored sample has any temperature
+        else:
+            slope = delta if delta is None or z.ndim <= 2 else self._along(delta, z)
+        iota = iota if iota is None or z.ndim <= 2 else self._along(iota, z)
+        if slope is not None:
+            adjusted = z * slope if iota is None else torch.addcmul(iota, z, slope)
+        else:
+            adjusted = z if iota is None else z + iota
+        if margin is None:
+            return adjusted
+        label = target.clamp(0, self.k - 1)
+        taken = margin.take(label).neg().to(adjusted.dtype).unsqueeze(axis)
+        # The logits themselves belong to the caller.
+        add = adjusted.scatter_add if adjusted is z else adjusted.scatter_add_
+        return add(axis, label.unsqueeze(axis), taken)
+
+    def _one_by_one(self, adjusted: Tensor, target: Tensor, weight: Tensor | None) -> Tensor:
+        """ω_y (1 − p_y)^φ CE of each sample."""
+        if self.exact:
+            losses = exact_cross_entropy(adjusted, target, reduction="none", ignore_index=self.ignore_index)
+        else:
+            losses = F.cross_entropy(adjusted, target, reduction="none", ignore_index=self.ignore_index)
+        if self.focus:
+            # 1 − p_y = 1 − e^{−CE}; held off 0, where the power of φ < 1 has no slope.
+            losses = losses * (-torch.expm1(-losses)).clamp(min=torch.finfo(losses.dtype).tiny) ** self.focus
+        if weight is None:
+            return losses
+        return losses * weight.take(target.clamp(0, self.k - 1))
+
+    @staticmethod
+    def _along(vector: Tensor, z: Tensor) -> Tensor:
+        """A vector over the classes, shaped to meet the class axis of logits with positions after it."""
+        return vector.view(-1, *[1] * (z.ndim - 2))
+
+    # -- checks ---------------------------------------------------------------------------------------------------
+
+    def _check_options(self) -> None:
+        for name, known in (("temperature", TEMPERATURES), ("reduction", REDUCTIONS)):
+            if getattr(self, name) not in known:
+                raise InvalidInput(f"{name} must be one of {', '.join(known)}, got {shown(getattr(self, name))!r}")
+        margin = self.vectors["margin"]
+        if margin is not None and (margin < 0).any():
+            c = int(np.argmax(margin < 0))
+            raise InvalidInput(f"margin must be ≥ 0, got {margin[c]:g} for class {c}")
+        if not 0 <= self.label_smoothing < 1:
+            raise InvalidInput(f"label_smoothing must be a number in [0, 1), got {self.label_smoothing}")
+        if self.label_smoothing and self._single:
+            raise InvalidInput(f"label_smoothing mixes labels, and {self._single} one label a sample: leave "
+                               "label_smoothing at 0, or use class temperatures, weights and offsets alone")
+
+    def _check_kind(self, logits: Tensor, target: Tensor, mixed: bool) -> None:
+        """What torch would let pass."""
+        if logits.ndim == 0 or not logits.is_floating_point():
+            raise InvalidInput(f"logits must be a float tensor of shape (k,), (n, k) or (n, k, …), got {logits.dtype} "
+                               f"of shape {tuple(logits.shape)}")
+        k = logits.shape[1 if logits.ndim > 1 else 0]
+        if k != self.k:
+            raise InvalidInput(f"logits must have one column per class, expected {self.k} as there are counts, got {k} "
+                               f"(shape {tuple(logits.shape)})")
+        if mixed and self._single:
+            raise InvalidInput(f"labels must be class indices, got {target.dtype}: {self._single} one label a "
+                               "sample")
+        if target.dtype == torch.bool or target.is_complex():
+            raise InvalidInput(f"labels must be class indices or probabilities, got {target.dtype}")
+
+    def _check_items(self, items: Tensor | int) -> None:
+        if self.reduction != "mean":
+            raise InvalidInput(f"num_items_in_batch is what a mean divides by, got reduction='{self.reduction}': leave "
+                               "it out")
+        if not isinstance(items, Tensor) and items <= 0:
+            raise InvalidInput(f"num_items_in_batch must be positive, got {items}")
+
+    def _explain(self, logits: Tensor, target: Tensor, mixed: bool) -> None:
+        """Say in the library's words what torch has refused, if it is one of these."""
+        expected = logits.shape if mixed else logits.shape[:1] + logits.shape[2:] if logits.ndim > 1 else ()
+        if tuple(target.shape) != tuple(expected):
+            what = "probabilities" if mixed else "labels"
+            raise InvalidInput(f"{what} must have shape {tuple(expected)} for logits of shape {tuple(logits.shape)}, "
+                               f"got {tuple(target.shape)}") from None
+        for buffer in self.buffers():
+            if buffer.device != logits.device:
+                raise InvalidInput(f"the loss is on {buffer.device} and the logits on {logits.device}: move it with "
+                                   f"loss.to('{logits.device}')") from None
+        outside = ((target < 0) | (target >= self.k)) & (target != self.ignore_index)
+        if not mixed and bool(outside.any()):
+            raise InvalidInput(f"labels must be in 0 … {self.k - 1} or {self.ignore_index}, got "
+                               f"{int(target[outside].flatten()[0])}") from None

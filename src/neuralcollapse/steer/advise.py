@@ -1,0 +1,260 @@
+"""From class counts to what each remedy leads to, and to the one to use: every choice rests on a predicted quantity.
+
+Nothing here is searched on data. Numbers are those of the unconstrained-features model (`theory.md` §2–5), in the limit
+of vanishing ridge or at the ridge that a weight decay gives.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from io import StringIO
+from typing import Any, NamedTuple
+
+import numpy as np
+from rich.console import Console, Group
+from rich.table import Table
+from rich.text import Text
+
+from neuralcollapse.checks import InvalidInput, did_you_mean, positive_number
+from neuralcollapse.counts import ClassCounts, plain_number
+from neuralcollapse.predict import ridge_from_weight_decay
+from neuralcollapse.steer.counting import as_counts
+from neuralcollapse.steer.predicted_row import Row, predicted_row
+from neuralcollapse.steer.remedies import REMEDIES, Remedy
+
+BALANCED_TAU = 1.0
+"""τ of the offsets for balanced accuracy."""
+_RIDGE_UP_TO = 300  # distinct counts that a ridge is solved for: seconds each there, and growing with their cube
+
+
+class Choice(NamedTuple):
+    """What a rule picks: a remedy, its parameters, and why, in sentences."""
+
+    name: str
+    parameters: dict[str, Any]
+    why: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Recommendation:
+    """The remedy to use.
+
+    Attributes
+    ----------
+    name : str
+        In REMEDIES.
+    parameters : dict
+    line : str
+        The code to paste where `counts` are the training counts.
+    why : str
+        Two sentences, from the numbers.
+    row : Row
+        What it leads to.
+    """
+
+    name: str
+    parameters: dict[str, Any]
+    line: str
+    why: str
+    row: Row
+
+
+@dataclass(frozen=True)
+class Advice:
+    """Every remedy's predicted geometry for some class counts, and the one to use.
+
+    Attributes
+    ----------
+    counts : ClassCounts
+    goal : str
+    ridge : float or None
+        λ = √(λ_W λ_H) of the summed loss that the table is at; None is the vanishing limit.
+    rows : tuple of Row
+    recommended : Recommendation
+    rule : str
+        How it was chosen.
+    """
+
+    counts: ClassCounts
+    goal: str
+    ridge: float | None
+    rows: tuple[Row, ...]
+    recommended: Recommendation
+    rule: str
+
+    @property
+    def table(self) -> list[dict[str, Any]]:
+        """The rows as dictionaries."""
+        return [row.to_dict() for row in self.rows]
+
+    def to_dict(self) -> dict[str, Any]:
+        """The advice as JSON-ready values, numbers finite or None."""
+        chosen = self.recommended
+        return {"counts": [plain_number(n) for n in self.counts.values], "goal": self.goal, "ridge": self.ridge,
+                "table": self.table, "rule": self.rule,
+                "recommended": {"name": chosen.name, "parameters": chosen.parameters, "line": chosen.line,
+                                "why": chosen.why, "row": chosen.row.to_dict()}}
+
+    def __rich__(self) -> Group:
+        at = "in the limit of vanishing ridge" if self.ridge is None else f"at λ = {self.ridge:.4g} (summed loss)"
+        table = Table("remedy", title=f"{self.counts.k:,} classes, n = {self.counts.n:,}, ratio {self.counts.ratio:g}: "
+                      f"predicted {at}", title_justify="left", box=None)
+        for heading in ("‖w‖ maj/min", "angle min", "margin maj", "margin min", "to ETF", "merges at λ ≥", "merged"):
+            table.add_column(heading, justify="right")
+        for row in self.rows:
+            marked = f"{'→ ' if row == self.recommended.row else '  '}{row.remedy}"
+            if row.outside is not None:
+                table.add_row(marked, "outside theory")
+                continue
+            merged = {None: "", False: "no", True: "yes"}[row.beyond]
+            table.add_row(marked, *(_shown(value) for value in (
+                row.norm_ratio, row.minority_angle, row.majority_margin, row.minority_margin, row.etf_distance,
+                row.merging_ridge)), merged)
+        return Group(table, Text(f"\nFor {self.goal}: {self.recommended.line}\n{self.recommended.why}\n{self.rule}"))
+
+    def __str__(self) -> str:
+        console = Console(file=StringIO(), width=120, color_system=None)
+        console.print(self)
+        text: str = console.file.getvalue()  # type: ignore[attr-defined]  # it is the StringIO above
+        return "\n".join(line.rstrip() for line in text.splitlines())
+
+
+def advise(counts: Any, *, ridge: float | None = None, weight_decay: float | None = None,
+           feature_penalty: float | None = None, n: float | None = None, goal: str = "balanced accuracy") -> Advice:
+    """What each remedy leads to for these class counts, and which one to use.
+
+    Parameters
+    ----------
+    counts : ClassCounts, sequence, tensor, text, or mapping of class names to counts
+    ridge : float, optional
+        λ = √(λ_W λ_H) with the loss SUMMED over samples; the limit λ → 0 when left out.
+    weight_decay, feature_penalty, n : float, optional
+        Instead: w and p beside a MEAN loss over n samples (p = w and n = Σ n_c when left out).
+    goal : str
+        "balanced accuracy", "symmetric geometry" or "calibrated".
+
+    Returns
+    -------
+    Advice
+
+    Raises
+    ------
+    InvalidInput
+        Counts that are none, an unknown goal, a ridge given twice, or a ridge with more than 300 different counts.
+
+    References
+    ----------
+    behnia2023; kini2021; menon2021; theory.md §3–5.
+
+    Examples
+    --------
+    >>> advice = advise([500, 500, 5, 5], goal="symmetric geometry")
+    >>> advice.recommended.line
+    'VSLoss.ldt(counts, gamma=0.5)'
+    >>> round(next(row for row in advice.rows if row.remedy == "ce").norm_ratio, 3)
+    1.725
+    """
+    profile = as_counts(counts)
+    if goal not in GOALS:
+        raise InvalidInput(f"unknown goal '{goal}': {did_you_mean(goal, GOALS)}")
+    at = _ridge(profile, ridge, weight_decay, feature_penalty, n)
+    rule, text = GOALS[goal]
+    plain = predicted_row(Remedy("ce", profile, {}), at)
+    if profile.balanced:
+        chosen, text = Choice("ce", {}, ("All classes have the same number of samples.",
+                                         "Their predicted geometry is symmetric already: nothing to correct.")), ""
+    else:
+        chosen = rule(profile, at, plain)
+    named = [Remedy(entry.name, profile, chosen.parameters if entry.name == chosen.name else {}) for entry in REMEDIES]
+    rows = tuple(plain if made.name == "ce" else predicted_row(made, at) for made in named)
+    row = next(row for row in rows if row.remedy == chosen.name)
+    why = [*chosen.why, *([_merging_warning(row, at)] if row.beyond and at is not None else [])]
+    return Advice(profile, goal, at, rows,
+                  Recommendation(chosen.name, row.parameters, row.line, " ".join(why), row), text)
+
+
+# -- one rule per goal -------------------------------------------------------------------------------------------------
+
+
+def balanced_rule(counts: ClassCounts, ridge: float | None, plain: Row) -> Choice:
+    """Logit adjustment with τ = 1: the offsets whose predicted margins favour no majority class at any ridge.
+
+    A free head bias (or features with a constant part) is stationary: Σ_y n_y p(c|y) = n_c. Where the ridge has
+    collapsed the features of both, the margin of a minority class against a majority class is (τ − 1) ln(n_maj/n_min),
+    and the majority's its opposite: both zero for τ = 1 alone. As λ → 0 the first exceeds the second by
+
+        (2τ − 1) ln(n_maj/n_min),
+
+    so that cross-entropy (τ = 0) leaves minorities ln R behind and τ = 1 puts them as far ahead. Temperatures beside it
+    lower the ridge at which minorities merge, Δ_c √n_c, and make the offsets weigh more: they over-correct.
+    """
+    log_ratio = float(np.log(counts.ratio))
+    return Choice("logit-adjusted", {"tau": BALANCED_TAU}, (_lengths(plain), (
+        f"With a free head bias their margin against a majority class is ln R = {log_ratio:.2g} below its own against "
+        f"them, and as much above it with τ = {BALANCED_TAU:g}.")))
+
+
+def symmetric_rule(counts: ClassCounts, ridge: float | None, plain: Row) -> Choice:
+    """LDT with γ = ½: the simplex in the limit; with inverse weights beside it, the simplex at every ridge."""
+    here = _lengths(plain)
+    if ridge is None:
+        return Choice("ldt", {"gamma": 0.5}, (here, "Label temperatures ∝ √n make all effective counts n_c/δ_c² equal: "
+                                              "the classifiers are a simplex."))
+    return Choice("weighted-ldt", {}, (here, "Label temperatures ∝ √n with weights ∝ 1/n turn the problem into that of "
+                                       "balanced classes: the classifiers are a simplex at this ridge too."))
+
+
+def calibrated_rule(counts: ClassCounts, ridge: float | None, plain: Row) -> Choice:
+    """Logit adjustment with τ = 1: softmax(z + ln π) fits the training posterior, so softmax(z) the balanced one."""
+    rarest = float(counts.values.min() / counts.values.sum())
+    return Choice("logit-adjusted", {"tau": 1.0}, (
+        f"The training prior of the rarest class is {rarest:.2g}, and cross-entropy builds it into every probability.",
+        "With ln π added in the loss alone, softmax(z) is the posterior under equal priors; for other priors π' add "
+        "ln π' to z."))
+
+
+GOALS: dict[str, tuple[Callable[[ClassCounts, float | None, Row], Choice], str]] = {
+    "balanced accuracy": (
+        balanced_rule, "Rule: offsets τ ln π with τ = 1 and no temperatures. With a free head bias this is the τ "
+        "for which no class has a negative predicted margin at any ridge; it is also the one consistent for the "
+        "balanced error, and class temperatures beside it lower the ridge at which minorities merge."),
+    "symmetric geometry": (
+        symmetric_rule, "Rule: the loss whose predicted classifiers are the simplex ETF: label temperatures with γ = ½ "
+        "as the ridge vanishes, together with inverse weights at a ridge."),
+    "calibrated": (
+        calibrated_rule, "Rule: no weight and no temperature, which distort probabilities; offsets ln π are removed by "
+        "leaving them out at test time. Plain cross-entropy with ln π subtracted from its logits at test time has the "
+        "same optimum when the model can fit the posterior."),
+}
+"""Each goal's rule, and what it says."""
+
+
+def _ridge(counts: ClassCounts, ridge: float | None, weight_decay: float | None, feature_penalty: float | None,
+           n: float | None) -> float | None:
+    if weight_decay is None and (feature_penalty is not None or n is not None):
+        raise InvalidInput("feature_penalty and n go with weight_decay: give it too, or ridge alone")
+    if weight_decay is not None:
+        if ridge is not None:
+            raise InvalidInput(f"give ridge or weight_decay, not both, got {ridge:g} and {weight_decay:g}")
+        ridge = ridge_from_weight_decay(weight_decay, feature_penalty, counts.n if n is None else n).ridge
+    if ridge is not None and counts.groups.sizes.size > _RIDGE_UP_TO:
+        raise InvalidInput(f"a ridge is solved for up to {_RIDGE_UP_TO} different counts, got "
+                           f"{counts.groups.sizes.size}: leave it out for the limit, or round the counts")
+    return None if ridge is None else positive_number("ridge", ridge)
+
+
+def _lengths(plain: Row) -> str:
+    if plain.norm_ratio is None:
+        return "Under cross-entropy the minority classifiers have collapsed at this ridge."
+    apart = "" if plain.minority_angle is None else f", which are {plain.minority_angle:.0f}° apart"
+    return f"Under cross-entropy majority classifiers are {plain.norm_ratio:.2g} times as long as minority ones{apart}."
+
+
+def _merging_warning(row: Row, ridge: float) -> str:
+    below = "" if row.merging_ridge is None else f" below {row.merging_ridge:.3g}"
+    return f"At λ = {ridge:.3g} it still merges minority classes: lower the weight decay, λ{below}."
+
+
+def _shown(value: float | None) -> str:
+    return "" if value is None else f"{value:.3g}"

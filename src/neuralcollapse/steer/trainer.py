@@ -1,0 +1,65 @@
+"""A loss as Hugging Face's Trainer calls it: outputs, labels, and how many labels the accumulated batch has."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from neuralcollapse.checks import InvalidInput
+
+
+@dataclass(frozen=True)
+class TrainerLoss:
+    """What `VSLoss.for_trainer` gives to `transformers.Trainer(compute_loss_func=…)`.
+
+    Logits (…, k) meet labels (…): of sequences, or of every token. The Trainer divides nothing by itself when it has a
+    loss function, so the number of labels over all micro-batches, which it passes, is what the sum is divided by.
+
+    Parameters
+    ----------
+    loss : VSLoss
+    shift : bool
+        The label of a position is that of the position after it.
+    """
+
+    loss: nn.Module
+    shift: bool = False
+
+    def __call__(self, outputs: Any, labels: Tensor | None, num_items_in_batch: Tensor | int | None = None) -> Tensor:
+        """The loss of a micro-batch.
+
+        Parameters
+        ----------
+        outputs : tensor, mapping with "logits", object with `.logits`, or tuple that begins with the logits
+        labels : (...) tensor, or (..., k) of class probabilities
+        num_items_in_batch : int or tensor, optional
+
+        Raises
+        ------
+        InvalidInput
+            No labels, or outputs without logits.
+        """
+        if labels is None:
+            raise InvalidInput("the loss needs labels, got None: the Trainer takes them from the batch's 'labels'")
+        logits = _logits(outputs)
+        self.loss.to(logits.device)  # the Trainer moves the model, and knows nothing of this
+        labels = labels.to(logits.device)
+        if self.shift:
+            # The labels move, not the logits: these may fill the memory.
+            labels = F.pad(labels[..., 1:], (0, 1), value=self.loss.ignore_index)  # type: ignore[arg-type]
+        flat = labels.flatten() if labels.ndim < logits.ndim else labels.flatten(0, -2)
+        found: Tensor = self.loss(logits.flatten(0, -2), flat, num_items_in_batch=num_items_in_batch)
+        return found
+
+
+def _logits(outputs: Any) -> Tensor:
+    found = outputs if isinstance(outputs, Tensor) else outputs.get("logits") if isinstance(outputs, Mapping) else (
+        outputs[0] if isinstance(outputs, tuple | list) and outputs else getattr(outputs, "logits", None))
+    if not isinstance(found, Tensor):
+        raise InvalidInput(f"the model's outputs must have logits, got {type(outputs).__name__}: pass a model whose "
+                           "output has .logits")
+    return found
