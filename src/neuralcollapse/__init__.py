@@ -25,14 +25,16 @@ _LATER = {
     "CollapseMetric": "neuralcollapse.measure", "ClassMoments": "neuralcollapse.measure",
     "Measurement": "neuralcollapse.measure", "Probe": "neuralcollapse.measure", "Snapshot": "neuralcollapse.measure",
     "judge": "neuralcollapse.measure", "Watch": "neuralcollapse.measure.callbacks",
+    "VSLoss": "neuralcollapse.steer", "advise": "neuralcollapse.steer",
     "exact_cross_entropy": "neuralcollapse.simulate", "simulate": "neuralcollapse.simulate",
     "Run": "neuralcollapse.experiments", "TrainConfig": "neuralcollapse.experiments",
     "train": "neuralcollapse.experiments.train", "write_report": "neuralcollapse.show",
 }
 
 __all__ = ["ClassCounts", "ClassMoments", "CollapseMetric", "Geometry", "Gram", "InvalidInput", "Measurement",
-           "NotConverged", "OutsideTheory", "Probe", "Run", "Snapshot", "TrainConfig", "Watch", "citations",
-           "exact_cross_entropy", "judge", "measure", "measure_model", "predict", "simulate", "train", "write_report"]
+           "NotConverged", "OutsideTheory", "Probe", "Run", "Snapshot", "TrainConfig", "VSLoss", "Watch",
+           "advise", "citations", "exact_cross_entropy", "judge", "measure", "measure_model",
+           "predict", "simulate", "train", "write_report"]
 
 if TYPE_CHECKING:
     from neuralcollapse.experiments import Run, TrainConfig, train
@@ -49,6 +51,7 @@ if TYPE_CHECKING:
     from neuralcollapse.measure.callbacks import Watch
     from neuralcollapse.show import write_report
     from neuralcollapse.simulate import exact_cross_entropy, simulate
+    from neuralcollapse.steer import VSLoss, advise
 
 
 def __getattr__(name: str) -> Any:

@@ -26,7 +26,7 @@ BAD = [
     ({"dataset": None}, "dataset must be text, got None"),
     ({"model_options": 3}, "model_options must be a mapping, got 3"),
     ({"head_bias": "maybe"}, "head_bias must be true or false, got 'maybe'"),
-    ({"loss": "mse"}, "loss must be 'ce', got 'mse'"),
+    ({"head": "fixed"}, "head must be 'learned', 'etf' or 'seli', got 'fixed'"),
     ({"batch_size": "a"}, "batch_size must be a whole number, got 'a'"),
     ({"learning_rate": 0}, "learning_rate must be greater than 0, got 0"),
     ({"weight_decay": float("inf")}, "weight_decay must be a finite number, got inf"),

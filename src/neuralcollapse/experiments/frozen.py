@@ -8,14 +8,16 @@ from pickle import UnpicklingError
 import torch
 from torch import Tensor
 
-from neuralcollapse.checks import InvalidInput
+from neuralcollapse.checks import InvalidInput, OutsideTheory
 from neuralcollapse.counts import ClassCounts
 from neuralcollapse.experiments.config import TrainConfig
 from neuralcollapse.experiments.data import load_data
 from neuralcollapse.experiments.remedied import made_loss
 from neuralcollapse.experiments.run import Run, RunFolder
 from neuralcollapse.experiments.session import Session, reproducible
+from neuralcollapse.predict import predict
 from neuralcollapse.steer import ClassVerdict, Remedy
+from neuralcollapse.steer.class_geometry import merging_ridges
 from neuralcollapse.steer.class_probe import rescue_features
 
 
@@ -37,6 +39,8 @@ class Frozen:
         The loss that was used.
     ridge : float or None
         λ of the run's settings, the loss summed over samples; None where one of its penalties is 0.
+    feature_penalty : float or None
+        p of the run's settings, beside the mean loss; None for 0.
     """
 
     train: tuple[Tensor, Tensor]
@@ -47,11 +51,21 @@ class Frozen:
     epoch: int
     remedy: Remedy
     ridge: float | None
+    feature_penalty: float | None
 
     def rescue(self) -> list[ClassVerdict]:
-        """The verdict on every class: safe, or what would save it (`steer.rescue`)."""
-        geometry = self.remedy.geometry(self.ridge)
-        return rescue_features(self.train, self.test, self.weight, self.bias, counts=self.counts, geometry=geometry)
+        """The verdict on every class: safe, or what would save it (`steer.rescue`).
+
+        Held against the geometry of the loss that was used; of cross-entropy where no theorem covers that loss.
+        """
+        try:
+            geometry = self.remedy.geometry(self.ridge)
+        except OutsideTheory:
+            geometry = predict(self.counts, ridge=self.ridge)
+        parameters = self.remedy.merging_parameters()
+        merging = None if parameters is None else merging_ridges(self.counts, **parameters)
+        return rescue_features(self.train, self.test, self.weight, self.bias, counts=self.counts, geometry=geometry,
+                               merging=merging, feature_penalty=self.feature_penalty)
 
 
 def freeze(run: Run) -> Frozen:
@@ -64,15 +78,20 @@ def freeze(run: Run) -> Frozen:
     """
     config = TrainConfig(**run.config)
     data = load_data(config)
-    head, features = config.ridges(float(data.counts.n))
     with reproducible(config.threads):
         session = Session(config, data)
-        epoch = _restore(session, run)
-        train, test = (session.features(inputs) for inputs in (data.inputs, data.test_inputs))
-        layer = session.head
-    return Frozen((train, data.labels), (test, data.test_labels), layer.weight.detach(),
-                  None if layer.bias is None else layer.bias.detach(), data.counts, epoch,
-                  made_loss(config, data.counts), (head * features) ** 0.5 or None)
+        return frozen(session, _restore(session, run))
+
+
+def frozen(session: Session, epoch: int) -> Frozen:
+    """The features of a session as it is."""
+    data, layer = session.data, session.head
+    head, features = session.config.ridges(float(data.counts.n))
+    train, test = (session.features(inputs).cpu() for inputs in (data.inputs, data.test_inputs))
+    return Frozen((train, data.labels), (test, data.test_labels), layer.weight.detach().cpu(),
+                  None if layer.bias is None else layer.bias.detach().cpu(), data.counts, epoch,
+                  made_loss(session.config, data.counts), (head * features) ** 0.5 or None,
+                  session.config.feature_penalty or None)
 
 
 def _restore(session: Session, run: Run) -> int:

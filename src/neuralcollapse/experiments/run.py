@@ -5,6 +5,7 @@
     history.jsonl                              one object per measured epoch, on disk before training goes on
     geometry.safetensors                       "epoch_000012/classifiers", "/embeddings", "/logits", unit norm
     checkpoint/                                the state that a resumed run continues from
+    rescue.json                                once finished: what became of every class (`steer.rescue`)
 
 Files other than the history are replaced as a whole, so that a reader sees the old or the new one.
 """
@@ -30,7 +31,8 @@ from neuralcollapse.counts import ClassCounts
 
 CONFIG, ENVIRONMENT, DATA, INDICES = "config.yaml", "environment.json", "data.json", "indices.npz"
 HISTORY, GEOMETRY, CHECKPOINT = "history.jsonl", "geometry.safetensors", "checkpoint"
-_OURS = (CONFIG, ENVIRONMENT, DATA, INDICES, HISTORY, GEOMETRY, CHECKPOINT)
+RESCUE = "rescue.json"
+_OURS = (CONFIG, ENVIRONMENT, DATA, INDICES, HISTORY, GEOMETRY, CHECKPOINT, RESCUE)
 # Grams are k×k per measured epoch: above this many classes they would outweigh everything else.
 GRAMS_UP_TO = 200
 
@@ -107,6 +109,14 @@ class Run:
         """Whether the last epoch has been measured."""
         return bool(self.history) and self.history[-1]["epoch"] >= self.config["epochs"]
 
+    @cached_property
+    def rescue(self) -> list[dict[str, Any]] | None:
+        """The verdict on every class (`steer.ClassVerdict.to_dict`), where the finished run wrote one."""
+        if not (self.path / RESCUE).is_file():
+            return None
+        classes = self._json(RESCUE).get("classes")
+        return classes if isinstance(classes, list) else None
+
     def grams(self, epoch: int) -> dict[str, Float[np.ndarray, "k k"]] | None:
         """Measured classifiers, embeddings and logits of unit Frobenius norm after `epoch`, if written."""
         prefix = _prefix(epoch)
@@ -163,7 +173,7 @@ class RunFolder:
             folder.path.mkdir(parents=True, exist_ok=True)
             with _replacing(folder.path / INDICES) as file:
                 np.savez_compressed(file, allow_pickle=False, **indices)
-            for stale in (folder.checkpoint, folder.path / GEOMETRY):
+            for stale in (folder.checkpoint, folder.path / GEOMETRY, folder.path / RESCUE):
                 stale.unlink(missing_ok=True)
             _write(folder.path / ENVIRONMENT, _json_bytes(environment, indent=1))
             _write(folder.path / DATA, _json_bytes(data))
@@ -177,6 +187,11 @@ class RunFolder:
             file.write(_json_bytes(record) + b"\n")
             file.flush()
             os.fsync(file.fileno())
+
+    def save_rescue(self, classes: list[dict[str, Any]]) -> None:
+        """Write what became of every class."""
+        with _writing(self.path):
+            _write(self.path / RESCUE, _json_bytes({"classes": classes}))
 
     def add_grams(self, epoch: int, grams: Mapping[str, Float[np.ndarray, "k k"]]) -> None:
         """Add the Grams of one epoch, as float32; left out above 200 classes."""

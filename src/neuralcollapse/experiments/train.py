@@ -19,7 +19,8 @@ from neuralcollapse import __version__
 from neuralcollapse.checks import InvalidInput, shown
 from neuralcollapse.experiments.config import TrainConfig
 from neuralcollapse.experiments.data import load_data
-from neuralcollapse.experiments.run import Run, RunFolder, require_free
+from neuralcollapse.experiments.frozen import frozen
+from neuralcollapse.experiments.run import GRAMS_UP_TO, Run, RunFolder, require_free
 from neuralcollapse.experiments.session import Session, reproducible
 from neuralcollapse.rooms import open_room
 
@@ -92,6 +93,8 @@ def train(config: TrainConfig | None, out: str | Path, resume: bool = False,
         session = Session(config, data)
         folder, clock = _resumed(out, session) if resume else (_created(out, session), _Clock())
         _loop(session, folder, clock, on_epoch)
+    if data.counts.k <= GRAMS_UP_TO:
+        folder.save_rescue([verdict.to_dict() for verdict in frozen(session, clock.epoch).rescue()])
     return Run.open(out)
 
 

@@ -46,6 +46,10 @@ class RunLike(Protocol):
     def history(self) -> Sequence[Mapping[str, Any]]:
         """One record per measured epoch."""
 
+    @property
+    def rescue(self) -> Sequence[Mapping[str, Any]] | None:
+        """What became of every class, where the finished run says."""
+
     def grams(self, epoch: int) -> Mapping[str, np.ndarray] | None:
         """The measured Grams of an epoch, None when they were not kept."""
 

@@ -112,6 +112,7 @@ def _findings(page: Page, reading: Reading) -> list[str]:
                 page.figure(figures.collapse(run), "collapse", titled=False)),
         section("accuracy", "Accuracy", page.figure(figures.accuracies(run), "accuracy"),
                 page.figure(figures.training(run), "training")),
+        _rescue(reading),
     ]
 
 
@@ -139,6 +140,18 @@ def _decay(page: Page, reading: Reading) -> str:
     charts = decay_charts(found)
     return section("decay", "Along the weight decay", _statements(decay_sentences(found)),
                    *(page.figure(chart, identity) for identity, chart in charts.items()))
+
+
+def _rescue(reading: Reading) -> str:
+    verdicts = reading.run.rescue
+    if not verdicts:
+        return ""
+    lost = [Sentence(f"{one['name']} ({one['count']:g})", f"{one['kind']}. {one['rule']} {one['advice']}")
+            for one in verdicts if one["kind"] != "safe"]
+    return section("rescue", "What became of every class",
+                   _statements(lost) if lost else paragraph("Every class is safe: the head decides it about as well as "
+                                                            "the majority classes."),
+                   table(tables.rescue(verdicts)))
 
 
 def _slider(epochs: list[int]) -> str:

@@ -10,20 +10,23 @@ from rich.table import Table
 
 from neuralcollapse.steer import ClassVerdict, PosthocRow
 
+_SHORT = {"safe": "safe", "the loss can save it": "loss", "merged by the ridge": "ridge",
+          "entangled in the features": "features"}
+"""The verdicts as one word: what the class needs changed."""
+
 
 def print_rescue(verdicts: Sequence[ClassVerdict], console: Console) -> None:
     """A row per class, measured and (predicted), and what to do where a class is not safe."""
     table = Table(title="Every class, measured (predicted)", title_justify="left", box=None)
-    table.add_column("class")
+    table.add_column("class", no_wrap=True)
     for heading in ("samples", "‖w‖", "angle", "margin", "recall", "probe"):
         table.add_column(heading, justify="right")
-    table.add_column("confused with")
-    table.add_column("verdict")
+    table.add_column("verdict", no_wrap=True)
     for one in verdicts:
         paired = (one.classifier_norm, one.classifier_angle, one.margin)
         table.add_row(escape(one.name), f"{one.count:g}",
                       *(f"{_number(each.measured)} ({_number(each.predicted)})" for each in paired),
-                      f"{one.recall:.2f}", _number(one.probe), escape(one.confused_with or "–"), one.kind)
+                      f"{one.recall:.2f}", "–" if one.probe is None else f"{one.probe:.2f}", _SHORT[one.kind])
     console.print(table)
     for one in verdicts:
         if one.kind != "safe":
@@ -33,8 +36,8 @@ def print_rescue(verdicts: Sequence[ClassVerdict], console: Console) -> None:
 def print_posthoc(rows: Sequence[PosthocRow], epoch: int, console: Console) -> None:
     """A row per remedy, the head as it was trained first."""
     table = Table(title=f"After training (epoch {epoch:,}), on the test part", title_justify="left", box=None)
-    table.add_column("remedy")
-    for heading in ("balanced", "overall", "majority", "minority", "calibration error", "log-loss"):
+    table.add_column("remedy", no_wrap=True)
+    for heading in ("balanced", "overall", "majority", "minority", "ECE", "log-loss"):
         table.add_column(heading, justify="right")
     for row in rows:
         if row.scores is None:
@@ -50,4 +53,4 @@ def print_posthoc(rows: Sequence[PosthocRow], epoch: int, console: Console) -> N
 
 
 def _number(value: float | None) -> str:
-    return "–" if value is None else f"{value:.3g}"
+    return "–" if value is None else f"{value:.2g}"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 import json
 import shlex
@@ -168,6 +168,20 @@ def classes(reading: Reading) -> Table:
              "–" if right is None else percent(float(right[c]))]
             for c in np.argsort(-counts.values, kind="stable")]
     return Table("Classes", header, rows)
+
+
+def rescue(verdicts: Sequence[Mapping[str, Any]]) -> Table:
+    """Every class: its numbers, measured beside predicted, and the verdict."""
+    def paired(one: Mapping[str, Any], name: str) -> str:
+        return " / ".join("–" if value is None else f"{value:.3g}" for value in (one[name]["measured"],
+                                                                                 one[name]["predicted"]))
+
+    header = ["class", "samples", "classifier length", "angle to nearest", "margin", "recall", "probe",
+              "most confused with", "verdict"]
+    rows = [[one["name"], _count(one["count"]), paired(one, "classifier_norm"), paired(one, "classifier_angle"),
+             paired(one, "margin"), percent(one["recall"]), "–" if one["probe"] is None else percent(one["probe"]),
+             one["confused_with"] or "–", one["kind"]] for one in verdicts]
+    return Table("Every class on the test part; lengths, angles and margins measured / predicted", header, rows)
 
 
 def run_name(run: RunLike) -> str:

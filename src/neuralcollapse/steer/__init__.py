@@ -1,7 +1,7 @@
 """STEER: change the geometry a network collapses to, chosen from the class counts."""
 
 from neuralcollapse.steer.advise import Advice, advise
-from neuralcollapse.steer.binding import BatchBinding, BindingBatchSampler
+from neuralcollapse.steer.binding import BatchBinding, BindingBatchSampler, binding_examples
 from neuralcollapse.steer.codes import SphericalCode, frame, spherical_code
 from neuralcollapse.steer.contrastive import SupConLoss
 from neuralcollapse.steer.cosine import CosineHead
@@ -27,6 +27,6 @@ from neuralcollapse.steer.scores import Scores, scores
 __all__ = ["POSTHOC", "REMEDIES", "Advice", "BalancedBatchSampler", "BatchBinding", "BindingBatchSampler",
            "ClassAwareSampler", "ClassVerdict", "CosineHead", "DotRegressionLoss", "FeaturePenalty", "FittedRule",
            "GeometryHead", "MinorityCollapseWarning", "PosthocRow", "Remedy", "RidgeSchedule", "Scores",
-           "SphericalCode", "SupConLoss", "VSLoss", "advise", "check_weight_decay", "class_counts", "etf_head",
+           "SphericalCode", "SupConLoss", "VSLoss", "advise", "binding_examples", "check_weight_decay", "class_counts", "etf_head",
            "evaluate_posthoc", "frame", "geometry_head", "parameter_groups", "replace_head", "rescue",
            "samples_needed", "scores", "seli_head", "spherical_code"]

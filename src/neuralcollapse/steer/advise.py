@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from rich.console import Console, Group
-from rich.table import Table
+from rich.table import Column, Table
 from rich.text import Text
 
 from neuralcollapse.checks import InvalidInput, did_you_mean, positive_number
@@ -23,8 +23,11 @@ from neuralcollapse.steer.counting import as_counts
 from neuralcollapse.steer.predicted_row import Row, predicted_row
 from neuralcollapse.steer.remedies import REMEDIES, Remedy
 
+_COLLAPSED = "Under cross-entropy the minority classifiers have merged at this ridge."
+_ONE = 1 - 1e-9  # a mean cosine above it is that of one direction
 BALANCED_TAU = 1.0
 """τ of the offsets for balanced accuracy."""
+_ROUNDING = 1e-12  # below which a table shows 0
 _RIDGE_UP_TO = 300  # distinct counts that a ridge is solved for: seconds each there, and growing with their cube
 
 
@@ -98,20 +101,22 @@ class Advice:
 
     def __rich__(self) -> Group:
         at = "in the limit of vanishing ridge" if self.ridge is None else f"at λ = {self.ridge:.4g} (summed loss)"
-        table = Table("remedy", title=f"{self.counts.k:,} classes, n = {self.counts.n:,}, ratio {self.counts.ratio:g}: "
-                      f"predicted {at}", title_justify="left", box=None)
-        for heading in ("‖w‖ maj/min", "angle min", "margin maj", "margin min", "to ETF", "merges at λ ≥", "merged"):
+        title = f"{self.counts.k:,} classes, n = {self.counts.n:,}, ratio {self.counts.ratio:g}: predicted {at}"
+        table = Table(Column("remedy", no_wrap=True), title=title, title_justify="left", box=None)
+        headings = ["‖w‖ maj /min", "angle min", "margin maj", "margin min", "to ETF", "merges at λ ≥", "merged"]
+        for heading in headings if self.ridge is not None else headings[:-1]:
             table.add_column(heading, justify="right")
         for row in self.rows:
             marked = f"{'→ ' if row == self.recommended.row else '  '}{row.remedy}"
             if row.outside is not None:
-                table.add_row(marked, "outside theory")
+                table.add_row(marked, *["–"] * len(table.columns[1:]))
                 continue
             merged = {None: "", False: "no", True: "yes"}[row.beyond]
             table.add_row(marked, *(_shown(value) for value in (
                 row.norm_ratio, row.minority_angle, row.majority_margin, row.minority_margin, row.etf_distance,
-                row.merging_ridge)), merged)
-        return Group(table, Text(f"\nFor {self.goal}: {self.recommended.line}\n{self.recommended.why}\n{self.rule}"))
+                row.merging_ridge)), *([merged] if self.ridge is not None else []))
+        note = "  –: outside theory\n" if any(row.outside is not None for row in self.rows) else ""
+        return Group(table, Text(f"{note}\nFor {self.goal}: {self.recommended.line}\n{self.recommended.why}\n{self.rule}"))
 
     def __str__(self) -> str:
         console = Console(file=StringIO(), width=120, color_system=None)
@@ -178,21 +183,23 @@ def advise(counts: Any, *, ridge: float | None = None, weight_decay: float | Non
 
 
 def balanced_rule(counts: ClassCounts, ridge: float | None, plain: Row) -> Choice:
-    """Logit adjustment with τ = 1: the offsets whose predicted margins favour no majority class at any ridge.
+    """Logit adjustment with τ = 1: what cross-entropy lets minorities lag behind, they are put ahead.
 
-    A free head bias (or features with a constant part) is stationary: Σ_y n_y p(c|y) = n_c. Where the ridge has
-    collapsed the features of both, the margin of a minority class against a majority class is (τ − 1) ln(n_maj/n_min),
-    and the majority's its opposite: both zero for τ = 1 alone. As λ → 0 the first exceeds the second by
+    A free head bias (or features with a constant part) absorbs the offsets: at every ridge the optimal logits are
+    those of cross-entropy minus τ ln π. The bias is stationary, Σ_y n_y p(c|y) = n_c, so that at total collapse they
+    are (1 − τ) ln π, equal for τ = 1 alone, and as λ → 0 the margin of a minority class against a majority class
+    exceeds that of the latter against the former by
 
-        (2τ − 1) ln(n_maj/n_min),
+        (2τ − 1) ln(n_maj/n_min)
 
-    so that cross-entropy (τ = 0) leaves minorities ln R behind and τ = 1 puts them as far ahead. Temperatures beside it
-    lower the ridge at which minorities merge, Δ_c √n_c, and make the offsets weigh more: they over-correct.
+    (exact for STEP counts; within 0.2 in the other profiles tried). Class temperatures beside the offsets lower the
+    ridge at which minorities merge, Δ_c √n_c, and over-correct: a small CNN on 5,000 MNIST images (STEP, R = 100, two
+    seeds) had a balanced accuracy of 0.655 with cross-entropy, 0.878 with τ = 1, 0.828 with γ = 0.2 beside it.
     """
     log_ratio = float(np.log(counts.ratio))
     return Choice("logit-adjusted", {"tau": BALANCED_TAU}, (_lengths(plain), (
-        f"With a free head bias their margin against a majority class is ln R = {log_ratio:.2g} below its own against "
-        f"them, and as much above it with τ = {BALANCED_TAU:g}.")))
+        f"With a free head bias their margin against a majority class is about ln R = {log_ratio:.2g} below its own "
+        f"against them, and as much above it with τ = {BALANCED_TAU:g}.")))
 
 
 def symmetric_rule(counts: ClassCounts, ridge: float | None, plain: Row) -> Choice:
@@ -216,9 +223,9 @@ def calibrated_rule(counts: ClassCounts, ridge: float | None, plain: Row) -> Cho
 
 GOALS: dict[str, tuple[Callable[[ClassCounts, float | None, Row], Choice], str]] = {
     "balanced accuracy": (
-        balanced_rule, "Rule: offsets τ ln π with τ = 1 and no temperatures. With a free head bias this is the τ "
-        "for which no class has a negative predicted margin at any ridge; it is also the one consistent for the "
-        "balanced error, and class temperatures beside it lower the ridge at which minorities merge."),
+        balanced_rule, "Rule: offsets τ ln π with τ = 1 and no temperatures. With a free head bias all logits are then "
+        "equal where a ridge collapses everything, and minorities are as far ahead as cross-entropy leaves them behind "
+        "where it vanishes; τ = 1 is also consistent for the balanced error."),
     "symmetric geometry": (
         symmetric_rule, "Rule: the loss whose predicted classifiers are the simplex ETF: label temperatures with γ = ½ "
         "as the ridge vanishes, together with inverse weights at a ridge."),
@@ -246,7 +253,9 @@ def _ridge(counts: ClassCounts, ridge: float | None, weight_decay: float | None,
 
 def _lengths(plain: Row) -> str:
     if plain.norm_ratio is None:
-        return "Under cross-entropy the minority classifiers have collapsed at this ridge."
+        return _COLLAPSED
+    if plain.minority_cosine is not None and plain.minority_cosine > _ONE:
+        return _COLLAPSED
     apart = "" if plain.minority_angle is None else f", which are {plain.minority_angle:.0f}° apart"
     return f"Under cross-entropy majority classifiers are {plain.norm_ratio:.2g} times as long as minority ones{apart}."
 
@@ -257,4 +266,4 @@ def _merging_warning(row: Row, ridge: float) -> str:
 
 
 def _shown(value: float | None) -> str:
-    return "" if value is None else f"{value:.3g}"
+    return "" if value is None else "0" if abs(value) < _ROUNDING else f"{value:.3g}"

@@ -21,7 +21,7 @@ _ROUNDING = 1e-11
 """Relative slack of "reached", so that an angle which never changes (180° for two classes) counts as itself."""
 
 
-def samples_needed(counts: Any, cls: int | str, *, angle: float | None = None, margin: float | None = None,
+def samples_needed(counts: Any, cls: Any, *, angle: float | None = None, margin: float | None = None,
                    norm: float | None = None, ridge: float | None = None, weight_decay: float | None = None,
                    feature_penalty: float | None = None, loss: str | Callable[[ClassCounts], Geometry] = "ce",
                    **parameters: Any) -> int:
@@ -184,7 +184,7 @@ def _bracket(reached: Callable[[int], bool], most: int) -> tuple[int, int | None
     return missed, None
 
 
-def _class_index(profile: ClassCounts, cls: int | str) -> int:
+def _class_index(profile: ClassCounts, cls: Any) -> int:
     if isinstance(cls, str):
         if cls not in profile.names:
             known = ", ".join(profile.names[:10]) + (", …" if profile.k > 10 else "")

@@ -195,8 +195,8 @@ def _numbers(rows: tuple[np.ndarray, np.ndarray], margins: np.ndarray, geometry:
         compared[f"{part}_angle"] = _paired(_degrees(found.cosine), _degrees(nearest_cosines(gram)))
         units = units * own
     compared["margin"] = _paired(_over(margins, units[0]), _over(class_margins(geometry), units[1]))
-    # `own` is now that of the class means.
-    return _Numbers(near.row, _over(near.distance, own[0]), compared)
+    # `own` is now that of the class means; where all of them are one point, they coincide.
+    return _Numbers(near.row, np.nan_to_num(_over(near.distance, own[0])), compared)
 
 
 def _merged(profile: ClassCounts, c: int, near: int, distance: float, geometry: Geometry, ridges: np.ndarray,

@@ -39,9 +39,11 @@ _OWN: dict[str, dict[str, Any]] = {
     # About 180 per class, of which 34 are held out.
     "digits": {"epochs": 60, "model_options": {"width": 8, "features": 64}, "n_max": 140}}
 
+# Logit adjustment is in the grid; effective numbers at β = 0.9999 and n ≤ 400 are inverse counts to 2 %.
+_LEFT_OUT = ("logit-adjusted", "effective-number")
 REMEDY_SETTINGS: dict[str, dict[str, Any]] = {
     **{entry.name: {"loss": entry.name} for entry in REMEDIES
-       if "frame" not in entry.options and entry.name != "logit-adjusted"},  # which is in the grid
+       if "frame" not in entry.options and entry.name not in _LEFT_OUT},
     "ldam": {"loss": "ldam", "loss_options": {"scale": 1.0}},  # the head is linear, not one of cosines
     "etf-head": {"head": "etf"},
     "class weights": {"loss": "ce"},  # torch's weighted mean, put in by `steering_cells`
