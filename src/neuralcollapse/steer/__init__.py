@@ -27,6 +27,6 @@ from neuralcollapse.steer.scores import Scores, scores
 __all__ = ["POSTHOC", "REMEDIES", "Advice", "BalancedBatchSampler", "BatchBinding", "BindingBatchSampler",
            "ClassAwareSampler", "ClassVerdict", "CosineHead", "DotRegressionLoss", "FeaturePenalty", "FittedRule",
            "GeometryHead", "MinorityCollapseWarning", "PosthocRow", "Remedy", "RidgeSchedule", "Scores",
-           "SphericalCode", "SupConLoss", "VSLoss", "advise", "binding_examples", "check_weight_decay", "class_counts", "etf_head",
-           "evaluate_posthoc", "frame", "geometry_head", "parameter_groups", "replace_head", "rescue",
+           "SphericalCode", "SupConLoss", "VSLoss", "advise", "binding_examples", "check_weight_decay", "class_counts",
+           "etf_head", "evaluate_posthoc", "frame", "geometry_head", "parameter_groups", "replace_head", "rescue",
            "samples_needed", "scores", "seli_head", "spherical_code"]

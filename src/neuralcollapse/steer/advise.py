@@ -116,7 +116,8 @@ class Advice:
                 row.norm_ratio, row.minority_angle, row.majority_margin, row.minority_margin, row.etf_distance,
                 row.merging_ridge)), *([merged] if self.ridge is not None else []))
         note = "  –: outside theory\n" if any(row.outside is not None for row in self.rows) else ""
-        return Group(table, Text(f"{note}\nFor {self.goal}: {self.recommended.line}\n{self.recommended.why}\n{self.rule}"))
+        chosen = self.recommended
+        return Group(table, Text(f"{note}\nFor {self.goal}: {chosen.line}\n{chosen.why}\n{self.rule}"))
 
     def __str__(self) -> str:
         console = Console(file=StringIO(), width=120, color_system=None)
