@@ -19,7 +19,7 @@ import typer
 
 from neuralcollapse import __version__
 from neuralcollapse.citations import registries
-from neuralcollapse.cli import app, main
+from neuralcollapse.cli import app
 from neuralcollapse.measure import Snapshot
 from neuralcollapse.predict import GEOMETRIES
 from neuralcollapse.registry import references
@@ -63,17 +63,6 @@ def all_that_was_shown(terminal):
         pass
     os.close(terminal)
     return screen
-
-
-@pytest.fixture
-def cli(monkeypatch, capsys):
-    """The same `main` in this process, for tables of many calls."""
-    def call(*args):
-        monkeypatch.setattr(sys, "argv", ["neuralcollapse", *map(str, args)])
-        with pytest.raises(SystemExit) as stopped:
-            main()
-        return Result(stopped.value.code, *capsys.readouterr())
-    return call
 
 
 def document(result):

@@ -1,27 +1,12 @@
 """`simulate` and `study` as a user runs them: streams, files, exit codes and each bad input with its one line."""
 
 import json
-import sys
 
 import numpy as np
 import pytest
 
 from neuralcollapse import simulate
-from neuralcollapse.cli import main
 from neuralcollapse.simulate import Simulation
-
-
-@pytest.fixture
-def cli(monkeypatch, capsys):
-    # A line a second of progress: on a busy machine even the small runs here may earn one.
-    monkeypatch.setattr("neuralcollapse.cli.simulate._SECONDS_BETWEEN_LINES", float("inf"))
-
-    def call(*args):
-        monkeypatch.setattr(sys, "argv", ["neuralcollapse", *map(str, args)])
-        with pytest.raises(SystemExit) as stopped:
-            main()
-        return stopped.value.code, *capsys.readouterr()
-    return call
 
 
 def test_simulate_prints_a_table_of_its_runs(cli, monkeypatch):
@@ -101,7 +86,7 @@ def test_study_writes_its_table_and_says_where(cli, tmp_path):
     (("simulate", "--counts", "4,2", "--seeds", "0"), "seeds must be a whole number ≥ 1, got 0"),
     (("simulate", "--counts", "4,2", "--out", "a", "--resume", "b"),
      "give an --out for a new simulation or a --resume to continue one, not both"),
-    (("study", "rate", "--out", "x"), "unknown study 'rate': did you mean 'rates'? known: optimisers, rates"),
+    (("study", "rate", "--out", "x"), "unknown study 'rate': did you mean 'rates'? known: optimisers, rates, steering"),
     (("study", "rates", "--out", "x", "--ratios", "0.5"), "ratios must be at least 1, got 0.5"),
     (("study", "rates", "--out", "x", "--seeds", "0"), "seeds must be a whole number ≥ 1, got 0"),
 ], ids=lambda case: " ".join(case) if isinstance(case, tuple) else "")

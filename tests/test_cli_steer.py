@@ -1,25 +1,13 @@
 """`advise` and `steer` as a user runs them: streams, files, exit codes and each bad input with its one line."""
 
 import json
-import sys
 
 import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
 from neuralcollapse import Run, TrainConfig, train
-from neuralcollapse.cli import main
 from neuralcollapse.steer import POSTHOC, REMEDIES, advise
-
-
-@pytest.fixture
-def cli(monkeypatch, capsys):
-    def call(*args):
-        monkeypatch.setattr(sys, "argv", ["neuralcollapse", *map(str, args)])
-        with pytest.raises(SystemExit) as stopped:
-            main()
-        return stopped.value.code, *capsys.readouterr()
-    return call
 
 
 @pytest.fixture(scope="module")

@@ -9,7 +9,7 @@ from rich.console import Console
 import typer
 
 from neuralcollapse.cli.app import JSON, app, print_json
-from neuralcollapse.cli.count_options import training_counts
+from neuralcollapse.cli.options import training_counts
 
 if TYPE_CHECKING:
     from neuralcollapse.measure import Measurement

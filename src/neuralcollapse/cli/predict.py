@@ -11,7 +11,16 @@ import typer
 
 from neuralcollapse.checks import InvalidInput, parse_numbers
 from neuralcollapse.cli.app import JSON, app, print_json
-from neuralcollapse.cli.count_options import Counts, Labels, LongTail, Step, one_profile
+from neuralcollapse.cli.options import (
+    Counts,
+    FeaturePenalty,
+    Labels,
+    LongTail,
+    Ridge,
+    Step,
+    WeightDecay,
+    one_profile,
+)
 from neuralcollapse.predict import GEOMETRIES
 
 RIDGE = "Weight decay"
@@ -28,12 +37,7 @@ def predict(
     temperature: Annotated[str | None, typer.Option(
         help="What --delta multiplies: 'class' (Δ_c z_c, CDT/VS; the default) or 'label' (δ_y z, LDT)")] = None,
     iota: Annotated[str | None, typer.Option(help="Additive offsets ι, one number per class")] = None,
-    ridge: Annotated[float | None, typer.Option(
-        help="λ = √(λ_W λ_H), the loss summed over samples  (default: λ → 0)", rich_help_panel=RIDGE)] = None,
-    weight_decay: Annotated[float | None, typer.Option(
-        help="Instead of --ridge: w in (w/2)‖W‖² beside a mean loss", rich_help_panel=RIDGE)] = None,
-    feature_penalty: Annotated[float | None, typer.Option(
-        help="p in (p/2) Σ_i ‖h_i‖² beside a mean loss  (default: w)", rich_help_panel=RIDGE)] = None,
+    ridge: Ridge = None, weight_decay: WeightDecay = None, feature_penalty: FeaturePenalty = None,
     n: Annotated[float | None, typer.Option(
         "--n", help="Training samples of the mean loss  (default: the sum of the counts)",
         rich_help_panel=RIDGE)] = None,

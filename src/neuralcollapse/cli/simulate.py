@@ -12,7 +12,7 @@ import typer
 
 from neuralcollapse.checks import InvalidInput, parse_numbers
 from neuralcollapse.cli.app import JSON, app, print_json
-from neuralcollapse.cli.count_options import Counts, Labels, LongTail, Step, one_profile
+from neuralcollapse.cli.options import Counts, Labels, LongTail, Step, one_profile
 
 if TYPE_CHECKING:  # it loads torch
     from neuralcollapse.simulate import Progress

@@ -10,9 +10,16 @@ import typer
 
 from neuralcollapse.checks import InvalidInput
 from neuralcollapse.cli.app import JSON, app, print_json
-from neuralcollapse.cli.count_options import Counts, Labels, LongTail, Step, one_profile
-
-RIDGE = "Weight decay"
+from neuralcollapse.cli.options import (
+    Counts,
+    FeaturePenalty,
+    Labels,
+    LongTail,
+    Ridge,
+    Step,
+    WeightDecay,
+    one_profile,
+)
 
 
 @app.command(epilog="Examples:  neuralcollapse advise --step k=10,ratio=100,n_min=4 --weight-decay 5e-3   ·   "
@@ -23,12 +30,7 @@ def advise(
     counts: Counts = None, step: Step = None, long_tail: LongTail = None, labels: Labels = None,
     goal: Annotated[str, typer.Option(help="'balanced accuracy', 'symmetric geometry' or 'calibrated'")
                     ] = "balanced accuracy",
-    ridge: Annotated[float | None, typer.Option(
-        help="λ = √(λ_W λ_H), the loss summed over samples  (default: λ → 0)", rich_help_panel=RIDGE)] = None,
-    weight_decay: Annotated[float | None, typer.Option(
-        help="Instead of --ridge: w in (w/2)‖W‖² beside a mean loss", rich_help_panel=RIDGE)] = None,
-    feature_penalty: Annotated[float | None, typer.Option(
-        help="p in (p/2) Σ_i ‖h_i‖² beside a mean loss  (default: w)", rich_help_panel=RIDGE)] = None,
+    ridge: Ridge = None, weight_decay: WeightDecay = None, feature_penalty: FeaturePenalty = None,
     as_json: JSON = False,
 ) -> None:
     """Say what each remedy would do to the geometry, and which to use; for a run also what became of every class."""

@@ -146,7 +146,7 @@ def _rescue(reading: Reading) -> str:
     verdicts = reading.run.rescue
     if not verdicts:
         return ""
-    lost = [Sentence(f"{one['name']} ({one['count']:g})", f"{one['kind']}. {one['rule']} {one['advice']}")
+    lost = [Sentence(f"{one['name']} ({one['count']:g})", f"{one['kind'].capitalize()}. {one['rule']} {one['advice']}")
             for one in verdicts if one["kind"] != "safe"]
     return section("rescue", "What became of every class",
                    _statements(lost) if lost else paragraph("Every class is safe: the head decides it about as well as "

@@ -1,4 +1,4 @@
-"""Class counts from whichever of a command's options was given."""
+"""Options that several commands share: class counts, whichever way they are given, and the weight decay."""
 
 from __future__ import annotations
 
@@ -21,6 +21,16 @@ LongTail = Annotated[str | None, typer.Option(help="Exponential long tail: k=100
                                               rich_help_panel=_PANEL)]
 Labels = Annotated[Path | None, typer.Option(help="A file of labels to count: .npy, .npz, or text with one a line",
                                              rich_help_panel=_PANEL)]
+
+
+_RIDGE = "Weight decay"
+
+Ridge = Annotated[float | None, typer.Option(help="λ = √(λ_W λ_H), the loss summed over samples  (default: λ → 0)",
+                                             rich_help_panel=_RIDGE)]
+WeightDecay = Annotated[float | None, typer.Option(help="Instead of --ridge: w in (w/2)‖W‖² beside a mean loss",
+                                                   rich_help_panel=_RIDGE)]
+FeaturePenalty = Annotated[float | None, typer.Option(
+    help="p in (p/2) Σ_i ‖h_i‖² beside a mean loss  (default: w)", rich_help_panel=_RIDGE)]
 
 
 def one_profile(counts: str | None, step: str | None, long_tail: str | None, labels: Path | None) -> ClassCounts:
