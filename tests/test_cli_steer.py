@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
-from neuralcollapse import Run, TrainConfig, train
+from neuralcollapse import Run, TrainConfig, predict, train
 from neuralcollapse.steer import POSTHOC, REMEDIES, advise
 
 
@@ -64,7 +64,25 @@ def test_remedies_without_retraining_are_scored_and_saved(cli, run, tmp_path):
                                                                   "nearest-class-mean"]
 
 
+def test_the_planner_says_how_many_more_samples(cli):
+    code, out, _ = cli("advise", "--counts", "500,500,5,5", "--more-of", "3", "--angle", "60", "--json")
+    more = json.loads(out)["plan"]["more"]
+    assert code == 0
+
+    def nearest(extra):
+        gram = predict([500, 500, 5, 5 + extra]).classifiers.dense()
+        cosines = gram[3, :3] / np.sqrt(gram[3, 3] * gram.diagonal()[:3])
+        return np.degrees(np.arccos(cosines.max()))
+
+    assert nearest(more - 1) < 60 <= nearest(more)
+    code, out, _ = cli("advise", "--counts", "500,500,5,5", "--more-of", "3", "--angle", "60")
+    assert out.endswith(f"\nClass 3 needs {more} more samples for a predicted angle of 60° under cross-entropy.\n")
+
+
 @pytest.mark.parametrize(("arguments", "message"), [
+    (("advise", "--counts", "5,1", "--angle", "60"),
+     "--angle and --margin are targets of one class: name it with --more-of"),
+    (("advise", "--counts", "5,1", "--more-of", "cat", "--angle", "60"), "there is no class 'cat'"),
     (("advise",), "give exactly one of --counts, --step, --long-tail, --labels, got none"),
     (("advise", "--counts", "5,0"), "counts must be at least two positive numbers, got 0 for class 1"),
     (("advise", "--counts", "5,1", "--goal", "fun"), "unknown goal 'fun'"),

@@ -21,21 +21,32 @@ from neuralcollapse.cli.options import (
     one_profile,
 )
 
+PLAN = "Counts planner"
+
 
 @app.command(epilog="Examples:  neuralcollapse advise --step k=10,ratio=100,n_min=4 --weight-decay 5e-3   ·   "
                     "neuralcollapse advise --counts 500,50,5 --goal 'symmetric geometry'   ·   "
-                    "neuralcollapse advise runs/first")
+                    "neuralcollapse advise runs/first   ·   neuralcollapse advise --counts 500,50,5 --more-of 2 "
+                    "--angle 90")
 def advise(
     run: Annotated[Path | None, typer.Argument(help="A run folder: its counts, and a verdict on every class")] = None,
     counts: Counts = None, step: Step = None, long_tail: LongTail = None, labels: Labels = None,
     goal: Annotated[str, typer.Option(help="'balanced accuracy', 'symmetric geometry' or 'calibrated'")
                     ] = "balanced accuracy",
     ridge: Ridge = None, weight_decay: WeightDecay = None, feature_penalty: FeaturePenalty = None,
+    more_of: Annotated[str | None, typer.Option(
+        help="A class, by name or index: how many more samples until it reaches --angle or --margin",
+        rich_help_panel=PLAN)] = None,
+    angle: Annotated[float | None, typer.Option(help="Predicted degrees from its classifier to the nearest other one",
+                                                rich_help_panel=PLAN)] = None,
+    margin: Annotated[float | None, typer.Option(help="Predicted margin of its samples, with a ridge",
+                                                 rich_help_panel=PLAN)] = None,
     as_json: JSON = False,
 ) -> None:
     """Say what each remedy would do to the geometry, and which to use; for a run also what became of every class."""
     from neuralcollapse.show.rescue import print_rescue
     from neuralcollapse.steer import advise as advise_counts
+    from neuralcollapse.steer import samples_needed
 
     verdicts = None
     if run is None:
@@ -51,15 +62,26 @@ def advise(
         if ridge is None and weight_decay is None:
             ridge = frozen.ridge
     advice = advise_counts(profile, ridge=ridge, weight_decay=weight_decay, feature_penalty=feature_penalty, goal=goal)
+    plan = None
+    if more_of is not None:
+        cls = more_of if more_of in profile.names or not more_of.isdecimal() else int(more_of)
+        plan = samples_needed(profile, cls, angle=angle, margin=margin, ridge=ridge, weight_decay=weight_decay,
+                              feature_penalty=feature_penalty)
+    elif angle is not None or margin is not None:
+        raise InvalidInput("--angle and --margin are targets of one class: name it with --more-of")
     if as_json:
         classes = {} if verdicts is None else {"classes": [verdict.to_dict() for verdict in verdicts]}
-        print_json(advice.to_dict() | classes)
+        planned = {} if plan is None else {"plan": {"class": more_of, "angle": angle, "margin": margin, "more": plan}}
+        print_json(advice.to_dict() | classes | planned)
         return
     console = Console()
     if verdicts is not None:
         print_rescue(verdicts, console)
         console.print()
     console.print(advice)
+    if plan is not None:
+        target = f"angle of {angle:g}°" if angle is not None else f"margin of {margin:g}"
+        typer.echo(f"\nClass {more_of} needs {plan:,} more samples for a predicted {target} under cross-entropy.")
 
 
 @app.command(epilog="Examples:  neuralcollapse steer runs/first --posthoc all   ·   neuralcollapse steer runs/first "
