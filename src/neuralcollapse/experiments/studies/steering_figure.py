@@ -20,7 +20,8 @@ def save_steering(rows: Sequence[dict[str, Any]], places: Sequence[tuple[str, st
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    names = list(dict.fromkeys(row["remedy"] for row in rows))
+    # Sorting is stable: what needs no retraining comes last, as in the tables.
+    names = sorted(dict.fromkeys(row["remedy"] for row in rows), key=lambda name: name.startswith("ce, then"))
     across = min(_ACROSS, len(places))
     down = -(-len(places) // across)
     figure = Figure(figsize=(3.1 * across + 1.4, (0.21 * len(names) + 0.9) * down), layout="constrained")
@@ -41,7 +42,8 @@ def save_steering(rows: Sequence[dict[str, Any]], places: Sequence[tuple[str, st
         axes.grid(alpha=0.25)
     for axes in grid[len(places):]:
         axes.set_visible(False)
-    grid[0].set_yticks(range(len(names)), names, fontsize=7)
+    for axes in grid[::across]:
+        axes.set_yticks(range(len(names)), names, fontsize=7)
     grid[0].invert_yaxis()
     grid[0].legend(fontsize=7, loc="lower left")
     figure.supxlabel("accuracy on a balanced test part", fontsize=9)
