@@ -28,8 +28,8 @@ def rows(path):
 def test_a_study_leaves_data_figures_a_table_and_where_they_come_from(study):
     out, table, lines = study
     runs = {f"{label.replace(' + ', '-with-')}.npz" for label in METHODS}
-    assert {path.name for path in out.iterdir()} == runs | {"decays.csv", "times.csv", "rates.png", "rates.pdf",
-                                                            "table.md", "study.json"}
+    assert {path.name for path in out.iterdir()} == runs | {
+        "decays.csv", "laws.csv", "times.csv", "rates.png", "rates.pdf", "table.md", "study.json"}
     assert (out / "rates.png").read_bytes().startswith(b"\x89PNG")
     assert (out / "rates.pdf").read_bytes().startswith(b"%PDF")
     record = json.loads((out / "study.json").read_text())

@@ -74,6 +74,10 @@ def simulate(
     if temperature is not None:
         options["temperature"] = temperature
     file = out if out is not None and out.suffix == ".npz" else None
+    if file is not None and not file.parent.is_dir():
+        raise InvalidInput(f"cannot write '{file}': there is no folder '{file.parent}'")
+    if file is not None and file.exists():
+        raise InvalidInput(f"'{file}' exists already: give another name, or remove it")
     folder = resume or (None if file is not None else out)
     try:
         runs = run_simulation(one_profile(counts, step, long_tail, labels), method, loss=loss, steps=steps, d=d,

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 import itertools
+import math
 import re
 from typing import Any
 
@@ -18,6 +19,7 @@ from neuralcollapse.simulate.loss import PARAMETERS, TrainedLoss
 from neuralcollapse.simulate.methods import METHODS
 
 _UNITS = {"": 1, "B": 1, "kB": 10**3, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
+_BYTES_PER_CELL = 1_000  # of a cell's own dictionary
 _SCHEDULES = {"constant": 0.0, "sqrt": 0.5}
 
 
@@ -63,8 +65,8 @@ class Grid:
         return f"cell {cell}" + (f" ({', '.join(varying)})" if varying else "")
 
 
-def make_grid(counts: Any, method: str, axes: Mapping[str, Any], seeds: Any,
-              options: Mapping[str, Any]) -> tuple[Grid, dict[str, Any]]:
+def make_grid(counts: Any, method: str, axes: Mapping[str, Any], seeds: Any, options: Mapping[str, Any],
+              make_loss: Callable[[int, dict[str, Any]], TrainedLoss], memory: Any) -> tuple[Grid, TrainedLoss]:
     """Check every axis and form the product, the seeds varying fastest.
 
     Parameters
@@ -77,12 +79,15 @@ def make_grid(counts: Any, method: str, axes: Mapping[str, Any], seeds: Any,
         How many (0, 1, …), or which.
     options : dict
         What was given beyond: the method's hyper-parameters and the loss's parameters.
+    make_loss : callable
+        The loss from k and those of the options that are its parameters.
+    memory : str
+        Budget; a grid whose list of cells alone exceeds it is refused before it is formed.
 
     Returns
     -------
     grid : Grid
-    parameters : dict
-        Those of the options that are the loss's.
+    loss : TrainedLoss
     """
     entry = METHODS[method]
     profiles = make_profiles(counts)
@@ -92,7 +97,7 @@ def make_grid(counts: Any, method: str, axes: Mapping[str, Any], seeds: Any,
             takes = did_you_mean(name, [*known, *PARAMETERS])
             raise InvalidInput(f"method '{entry.name}' takes no {name}: {takes}")
     parameters = {name: value for name, value in options.items() if name in PARAMETERS and name not in known}
-    listed: dict[str, list[Any]] = {"profile": list(range(len(profiles)))}
+    listed: dict[str, Sequence[Any]] = {"profile": list(range(len(profiles)))}
     listed["ridge"] = _left_out_or_numbers("ridge", axes["ridge"], _not_negative)
     listed["balance"] = _numbers("balance", axes["balance"], positive_number)
     listed["step"] = _left_out_or_numbers("step", axes["step"], positive_number)
@@ -100,12 +105,17 @@ def make_grid(counts: Any, method: str, axes: Mapping[str, Any], seeds: Any,
     listed["scale"] = _left_out_or_numbers("scale", axes["scale"], positive_number)
     for name, default in known.items():
         listed[name] = _left_out_or_numbers(name, options.get(name, default), _CHECKS[name])
-    if len(listed.get("batch", [])) > 1:
-        raise InvalidInput(f"batch must be one number for all runs, got {shown(listed['batch'])}")
     listed["seed"] = _seeds(seeds)
-    cells = [_cell(dict(zip(listed, values, strict=True)), profiles, entry)
+    runs = math.prod(len(values) for values in listed.values())
+    if runs * _BYTES_PER_CELL > parse_bytes(memory):
+        raise InvalidInput(f"this grid of {runs:,} runs needs more than the memory of {memory}: raise memory, or ask "
+                           "for fewer runs")
+    loss = make_loss(profiles[0].k, parameters)
+    if "batch" in listed:
+        _check_batch(listed["batch"], profiles)
+    cells = [_cell(dict(zip(listed, values, strict=True)), profiles, entry, loss)
              for values in itertools.product(*listed.values())]
-    return Grid(profiles, entry, cells), parameters
+    return Grid(profiles, entry, cells), loss
 
 
 def make_profiles(counts: Any) -> tuple[ClassCounts, ...]:
@@ -158,10 +168,23 @@ def bytes_needed(grid: Grid, loss: TrainedLoss, d: int, n: int, itemsize: int, s
     return float(runs * (step + observing + 8 * snapshots * quantities))
 
 
-def _cell(values: dict[str, Any], profiles: Sequence[ClassCounts], entry: Entry[Any]) -> dict[str, Any]:
+def _check_batch(batch: Sequence[Any], profiles: Sequence[ClassCounts]) -> None:
+    """One size for all runs; with several profiles no larger than the smallest, which would shrink all others'."""
+    if len(batch) > 1:
+        raise InvalidInput(f"batch must be one number for all runs, got {shown(batch)}")
+    fewest = min(profile.n for profile in profiles)
+    if len(profiles) > 1 and batch[0] > fewest:
+        raise InvalidInput(f"batch must be at most {fewest:g}, the samples of the smallest profile, got {batch[0]:g}: "
+                           "give a smaller batch, or simulate that profile on its own")
+
+
+def _cell(values: dict[str, Any], profiles: Sequence[ClassCounts], entry: Entry[Any], loss: TrainedLoss
+          ) -> dict[str, Any]:
     counts = profiles[values["profile"]]
     if hasattr(entry.function, "fill_in"):
-        values |= entry.function.fill_in(values, counts)
+        values |= entry.function.fill_in(values, counts, loss)
+    if "batch" in values:
+        values["batch"] = min(values["batch"], int(counts.n))
     for name, plain in (("ridge", 0.0), ("scale", 1.0)):
         values[name] = plain if values[name] is None else values[name]
     if values["step"] is None:
@@ -175,7 +198,7 @@ def _left_out_or_numbers(name: str, value: Any, check: Callable[[str, Any], floa
 
 
 def _numbers(name: str, value: Any, check: Callable[[str, Any], float]) -> list[float]:
-    values = list(value) if isinstance(value, (list, tuple, np.ndarray, range)) else [value]
+    values = np.atleast_1d(value).tolist() if isinstance(value, (list, tuple, np.ndarray, range)) else [value]
     if not values:
         raise InvalidInput(f"{name} must hold at least one number, got an empty list")
     return [check(name, one) for one in values]
@@ -195,9 +218,9 @@ def _exponents(schedule: Any) -> list[float]:
     return exponents
 
 
-def _seeds(seeds: Any) -> list[int]:
+def _seeds(seeds: Any) -> Sequence[int]:
     if isinstance(seeds, (int, np.integer)) and not isinstance(seeds, bool):
-        return list(range(whole_number("seeds", seeds)))
+        return range(whole_number("seeds", seeds))
     values = list(seeds) if isinstance(seeds, (list, tuple, range, np.ndarray)) else []
     whole = [value for value in values if isinstance(value, (int, np.integer)) and value >= 0]
     if not values or len(whole) < len(values):

@@ -327,3 +327,4 @@ class RidgeContinuation(HeavyBall):
         """One step."""
         self.model.set_ridge(self._end + (self._start - self._end) * torch.exp2(-t / self._half_life))
         super().step(move, t)
+        self.model.set_ridge(self._end)  # what is recorded is the objective at the run's own ridge

@@ -16,10 +16,12 @@ from __future__ import annotations
 import math
 from typing import Any
 
+import numpy as np
 import torch
 
 from neuralcollapse.checks import InvalidInput
 from neuralcollapse.counts import ClassCounts
+from neuralcollapse.simulate.loss import TrainedLoss
 from neuralcollapse.simulate.methods import METHODS, Nesterov
 from neuralcollapse.simulate.model import FreeModel
 
@@ -58,24 +60,31 @@ class Multipliers(Nesterov):
         self.state["offsets"] = model.offsets = torch.zeros_like(model.logits)
 
     @staticmethod
-    def fill_in(cell: dict[str, Any], counts: ClassCounts) -> dict[str, Any]:
+    def fill_in(cell: dict[str, Any], counts: ClassCounts, loss: TrainedLoss) -> dict[str, Any]:
         """A cell's ridge, target, step, scale, momentum and every where they were left out.
 
         λ = 0.3√n_min: the residual at the solution is λ/√n_c times an entry of a matrix of spectral norm 1, so that
-        λ < √n_min keeps every probability below 1. target = 8√(k/10), at least 8: with the margin in this unit the
-        offsets contract about as fast for any k. step = 0.8/L for the bound L = λ·target·√(n_max/n_min) on the
-        curvature at the solution (‖W‖₂² = target·√n_max times 1 − p_y ≤ λ/√n_min), and at most 1/(2√n_max) for the
-        way there. scale = n_max^{-1/4}: H D^{1/2} then starts no larger than at the solution, which that step needs.
-        momentum = 1 − 2√(step·λ), at least 0.9: Nesterov's for the ridge's own curvature. every = 5/(1 − momentum):
-        a raise from margins that still swing can feed the swing.
+        λ < √n_min keeps every probability below 1. With weights ω and temperatures δ that is λ < min ω_cδ_c√n_c, the
+        ridge from which a class merges, and the curvature grows with ω_cδ_c².
+
+        target = 8√(k/10), at least 8: with the margin in this unit the offsets contract about as fast for any k.
+        step = 0.8/L for the bound L = λ·target·√(n_max/n_min) on the curvature at the solution (‖W‖₂² = target·√n_max
+        times 1 − p_y ≤ λ/√n_min), and at most 1/(2√n_max) for the way there. scale = n_max^{-1/4}: H D^{1/2} then starts
+        no larger than at the solution, which that step needs. momentum = 1 − 2√(step·λ), at least 0.9: Nesterov's for
+        the ridge's own curvature. every = 5/(1 − momentum): a raise from margins that still swing can feed the swing.
         """
-        ridge = _RIDGE * math.sqrt(counts.n_min) if cell["ridge"] is None else cell["ridge"]
-        if ridge == 0:
-            raise InvalidInput("method 'multipliers' holds a ridge, which must be positive, got 0: leave it out for "
-                               "0.3·√n_min")
+        ones = np.ones(counts.k)
+        weight = ones if loss.parameters.weight is None else loss.parameters.weight
+        delta = ones if loss.parameters.temperature is None else loss.parameters.temperature
+        merging = float((weight * delta * np.sqrt(counts.values)).min())
+        ridge = _RIDGE * merging if cell["ridge"] is None else cell["ridge"]
+        if not 0 < ridge < merging:
+            raise InvalidInput("method 'multipliers' holds a ridge, which must be positive and below the one at which "
+                               f"a class merges, min ω·δ·√n = {merging:.4g}, got {ridge:g}: leave it out for 0.3 of it")
         target = _TARGET * max(1.0, math.sqrt(counts.k / 10)) if cell["target"] is None else cell["target"]
-        curvature = ridge * target * math.sqrt(counts.ratio)
-        step = min(_STEP / curvature, _LARGEST_STEP / math.sqrt(counts.n_max)) if cell["step"] is None else cell["step"]
+        stiffest = float((weight * delta**2 * np.sqrt(counts.values)).max())
+        curvature = ridge * target * stiffest / merging / min(1.0, float(delta.min()))
+        step = min(_STEP / curvature, _LARGEST_STEP / stiffest) if cell["step"] is None else cell["step"]
         scale = counts.n_max ** -0.25 if cell["scale"] is None else cell["scale"]
         momentum, every = cell["momentum"], cell["every"]
         if momentum is None:

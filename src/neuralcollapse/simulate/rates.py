@@ -124,7 +124,7 @@ def fit_decay(steps: Real[np.ndarray, " s"], values: Float[np.ndarray, " s"], la
 
 
 def decay(steps: Real[np.ndarray, " s"], values: Float[np.ndarray, "runs s"], *, since: float = 10,
-          floor: float = 1e-12, level: float = 0.95) -> Decay | None:
+          floor: float = 1e-12, level: float = 0.95, law: str | None = None) -> Decay | None:
     """The law that describes several runs of one setting (its seeds), and its rate with a t interval over them.
 
     Parameters
@@ -134,6 +134,8 @@ def decay(steps: Real[np.ndarray, " s"], values: Float[np.ndarray, "runs s"], *,
     since, floor : float
         As in `fit_decay`.
     level : float
+    law : str, optional
+        The law to fit, whether or not it leaves the smallest residual.
 
     Returns
     -------
@@ -152,7 +154,7 @@ def decay(steps: Real[np.ndarray, " s"], values: Float[np.ndarray, "runs s"], *,
     if not lines["power"]:
         return None
     residuals = {law: float(np.median([line.residual for line in found])) for law, found in lines.items()}
-    law = min(residuals, key=residuals.__getitem__)
+    law = min(residuals, key=residuals.__getitem__) if law is None else law
     rates = np.array([line.rate for line in lines[law]])
     other = min(residual for name, residual in residuals.items() if name != law)
     return Decay(law, float(rates.mean()), mean_interval(rates, level), residuals[law], other, rates.size)

@@ -33,8 +33,8 @@ def exact_cross_entropy(logits: Tensor, labels: Tensor, weight: Tensor | None = 
 
     Takes the place of `torch.nn.functional.cross_entropy` with class labels. Every entry of the gradient, the label's
     own included, is right to a few units in the last place of its dtype while it does not underflow; the usual one is
-    noise, then zero, once 1 − p_y < 6e-8 (float32). Half precisions compute in float32; under autocast the logits are
-    taken to float32, as `cross_entropy` does.
+    noise, then zero, once 1 − p_y < 6e-8 (float32). Half precisions compute in float32, and give it under autocast, as
+    `cross_entropy` does.
 
     Parameters
     ----------
@@ -74,7 +74,8 @@ def exact_cross_entropy(logits: Tensor, labels: Tensor, weight: Tensor | None = 
     tensor([[-1.6388e-39,  8.1940e-40,  8.1940e-40]], dtype=torch.float64)
     """
     _check(logits, labels, weight, reduction, ignore_index)
-    if torch.is_autocast_enabled(logits.device.type):
+    labels = labels.long()
+    if torch.is_autocast_enabled(logits.device.type) and logits.dtype in _HALF:
         logits = logits.float()
     classes = logits.movedim(1 if logits.ndim > 1 else 0, -1)
     columns = classes.reshape(-1, classes.shape[-1])
@@ -155,6 +156,7 @@ def _check(logits: Tensor, labels: Tensor, weight: Tensor | None, reduction: str
     k = logits.shape[1 if logits.ndim > 1 else 0]
     if weight is not None and tuple(weight.shape) != (k,):
         raise InvalidInput(f"weight must have one number per class, ({k},), got {tuple(weight.shape)}")
+    labels = labels.long()  # 8-bit ones cannot be held against −100 or more than 127 classes
     outside = ((labels < 0) | (labels >= k)) & (labels != ignore_index)
     if bool(outside.any()):
         raise InvalidInput(f"labels must be in 0 … {k - 1} or {ignore_index}, got {int(labels[outside].flatten()[0])}")

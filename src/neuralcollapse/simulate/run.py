@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+import heapq
+import itertools
 import json
 import math
 from pathlib import Path
@@ -18,6 +20,7 @@ from torch import Tensor
 from neuralcollapse.checks import InvalidInput, shown
 from neuralcollapse.simulate.columns import make_columns
 from neuralcollapse.simulate.grid import make_grid, whole_number
+from neuralcollapse.simulate.interruption import between_steps
 from neuralcollapse.simulate.loss import trained_loss
 from neuralcollapse.simulate.methods import Method
 from neuralcollapse.simulate.model import FreeModel
@@ -144,8 +147,8 @@ def simulate(counts: Any, method: str = "gd", *, loss: str = "ce", ridge: Any = 
     True
     """
     axes = {"ridge": ridge, "balance": balance, "step": step, "schedule": schedule, "scale": scale}
-    grid, parameters = make_grid(counts, method, axes, seeds, options)
-    trained = trained_loss(loss, grid.k, relu, bias, parameters)
+    grid, trained = make_grid(counts, method, axes, seeds, options,
+                              lambda k, parameters: trained_loss(loss, k, relu, bias, parameters), memory)
     if symmetric and grid.method.options.get("stochastic"):
         raise InvalidInput(f"method '{method}' draws samples, which a symmetric run does not have: leave symmetric out")
     last = whole_number("steps", steps)
@@ -189,31 +192,32 @@ class _Engine:
         self._values = {name: np.full((len(grid.cells), setup.snapshots.size), np.nan) for name in self._observe.names}
         self._diverged: dict[int, int] = {}
         self._done = 0
+        self._whole = True  # not within a step
         # At the origin the loss is n ln k: a start deep in the terminal phase has hardly any loss to grow from.
         origin = torch.tensor([c.n * math.log(c.k) for c in grid.profiles], dtype=torch.float64, device=setup.device)
         self._bound = _GROWTH * torch.maximum(self._objective(), origin[grid.profile])
-        if resume and setup.folder is not None and (setup.folder / STATE).exists():
+        if resume:
             self._restore()
 
     def go(self, progress: Callable[[Progress], None] | None) -> Simulation:
         """Advance to the end."""
-        setup, whole, saved = self._setup, True, time.monotonic()
-        try:
-            if self._done == 0:
-                self._record()
-            for stop in self._stops():
-                whole = False
-                self._advance(stop)
-                whole = True
-                if setup.folder is not None and time.monotonic() - saved > _SECONDS_BETWEEN_CHECKPOINTS:
+        setup, saved = self._setup, time.monotonic()
+        if self._done == 0:
+            self._record()
+            self._checkpoint()  # from here on there is something to resume, however soon the run is stopped
+        with between_steps() as interrupted:
+            try:
+                for stop in self._stops():
+                    self._advance(stop)
+                    if time.monotonic() - saved > _SECONDS_BETWEEN_CHECKPOINTS:
+                        self._checkpoint()
+                        saved = time.monotonic()
+                    if progress is not None:
+                        progress(self._progress())
+                    interrupted()
+            finally:
+                if self._whole:  # else the last whole state on disk stays
                     self._checkpoint()
-                    saved = time.monotonic()
-                if progress is not None:
-                    progress(self._progress())
-        finally:
-            # Interrupted within a step, the last whole state on disk stays.
-            if whole and setup.folder is not None:
-                self._checkpoint()
         result = self._result()
         if setup.folder is not None:
             result.save(setup.folder / "simulation.npz")
@@ -222,10 +226,11 @@ class _Engine:
     def _stops(self) -> Iterator[int]:
         """Steps after which something is looked at."""
         last = self._setup.steps
-        stops = {*self._setup.snapshots.tolist(), *range(0, last, _CHECK_EVERY), last}
-        return (stop for stop in sorted(stops) if stop > self._done)
+        stops = heapq.merge(self._setup.snapshots.tolist(), range(0, last, _CHECK_EVERY), [last])
+        return (stop for stop, _ in itertools.groupby(stops) if stop > self._done)
 
     def _advance(self, stop: int) -> None:
+        self._whole = False
         move = (-self._steps).to(self._setup.dtype)
         for t in range(self._done, stop):
             if self._decay is not None:
@@ -235,6 +240,7 @@ class _Engine:
         self._done = stop
         self._stop_diverged()
         self._record()
+        self._whole = True
 
     def _stop_diverged(self) -> None:
         """Put cells that diverged at rest, so that they cannot disturb the others."""
@@ -278,7 +284,8 @@ class _Engine:
                         {grid.name(cell): at for cell, at in self._diverged.items()})
 
     def _checkpoint(self) -> None:
-        assert self._setup.folder is not None
+        if self._setup.folder is None:
+            return
         self._setup.folder.mkdir(parents=True, exist_ok=True)
         meta = {"setup": self._setup.fingerprint(), "done": self._done, "diverged": sorted(self._diverged.items())}
         arrays = {name: tensor.cpu().numpy() for name, tensor in self._tensors().items()}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from hashlib import sha256
 import math
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from neuralcollapse.simulate.model import FreeModel
 STATE = "state.npz"
 """The file of a checkpoint."""
 
+_MOST_SNAPSHOTS = 1_000_000
 _DTYPES = {"float64": torch.float64, "float32": torch.float32}
 
 
@@ -39,7 +41,7 @@ class Setup:
 
     def fingerprint(self) -> dict[str, Any]:
         """What must agree for a run to be resumed."""
-        start = None if self.start is None else [float(np.sum(side)) for side in self.start]
+        start = None if self.start is None else [sha256(side.tobytes()).hexdigest() for side in self.start]
         given = {key: np.asarray(value).tolist() for key, value in self.loss.given.items()}
         return {"method": self.grid.method.name, "loss": self.loss.name, "parameters": given, "relu": self.loss.relu,
                 "bias": self.loss.bias, "counts": [p.values.tolist() for p in self.grid.profiles],
@@ -56,10 +58,14 @@ def snapshot_steps(snapshots: Any, steps: int) -> np.ndarray:
     [0, 1, 10, 100, 1000]
     """
     if isinstance(snapshots, (int, np.integer)) and not isinstance(snapshots, bool):
-        spaced = np.geomspace(1, steps, whole_number("snapshots", snapshots)) if snapshots != 1 else [steps]
+        many = min(whole_number("snapshots", snapshots), steps)  # more cannot be told apart
+        if many > _MOST_SNAPSHOTS:
+            raise InvalidInput(f"snapshots must be at most {_MOST_SNAPSHOTS:,}, got {snapshots:,}")
+        spaced = np.geomspace(1, steps, many) if many != 1 else [steps]
         return np.unique(np.rint([0, *spaced]).astype(np.int64))
     values = list(snapshots) if isinstance(snapshots, (Sequence, np.ndarray)) and not isinstance(snapshots, str) else []
-    if not values or any(not 0 <= value <= steps or value % 1 for value in values):
+    numbers = all(isinstance(value, (int, float, np.integer, np.floating)) for value in values)
+    if not values or not numbers or any(not 0 <= value <= steps or value % 1 for value in values):
         raise InvalidInput(f"snapshots must be how many to take, or a list of steps in 0 … {steps}, "
                            f"got {shown(snapshots)}")
     return np.unique(np.asarray(values, dtype=np.int64))
@@ -89,9 +95,14 @@ def as_start(start: tuple[Any, Any] | None) -> tuple[np.ndarray, np.ndarray] | N
     if start is None:
         return None
     try:
-        W, H = (np.asarray(side, dtype=np.float64) for side in start)
+        W, H = (np.ascontiguousarray(side.detach().cpu() if isinstance(side, torch.Tensor) else side,
+                                     dtype=np.float64) for side in start)
     except (TypeError, ValueError):
         raise InvalidInput(f"start must be two arrays of numbers, W (k, d) and H (n, d), got {shown(start)}") from None
+    for name, side in (("W", W), ("H", H)):
+        if side.ndim != 2 or not np.isfinite(side).all():
+            raise InvalidInput(f"start must be two matrices of finite numbers, W (k, d) and H (n, d), got {name} of "
+                               f"shape {side.shape}" + (" with NaN or Inf" if side.ndim == 2 else ""))
     return W, H
 
 
@@ -114,7 +125,13 @@ def check_folder(folder: Path | None, resume: bool) -> None:
     """InvalidInput when there is no folder to resume from, or one that would be overwritten."""
     if folder is None and resume:
         raise InvalidInput("resume needs the folder to resume from, got none")
-    if folder is not None and not resume and (folder / STATE).exists():
+    if folder is None:
+        return
+    if folder.exists() and not folder.is_dir():
+        raise InvalidInput(f"'{folder}' is a file: give a folder for checkpoints")
+    if resume and not (folder / STATE).is_file():
+        raise InvalidInput(f"'{folder}' holds no simulation to resume")
+    if not resume and (folder / STATE).exists():
         raise InvalidInput(f"'{folder}' holds a simulation already: resume it, or give another folder")
 
 

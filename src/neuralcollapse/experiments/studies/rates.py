@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+import itertools
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,7 @@ from neuralcollapse.experiments.studies.rates_figure import save_rates
 from neuralcollapse.experiments.studies.study import STUDIES, Setting, markdown, reporter, write_rows
 from neuralcollapse.simulate import Simulation, simulate
 from neuralcollapse.simulate.quantities import PARTS
-from neuralcollapse.simulate.rates import Decay, decay, time_to
+from neuralcollapse.simulate.rates import LAWS, Decay, decay, time_to
 
 K = 10
 RATIOS, QUICK_RATIOS = (1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0, 1000.0), (1.0, 10.0, 100.0)
@@ -58,6 +59,7 @@ def rates(setting: Setting) -> str:
     fits = {(label, ratio, part): _fit(of, f"seli/{part}", _cells(of, place), steps)
             for label, of in runs.items() for place, ratio in enumerate(ratios) for part in PARTS}
     write_rows(setting.out / "decays.csv", [_decay_row(*key, found) for key, found in fits.items()])
+    write_rows(setting.out / "laws.csv", list(_laws(runs, ratios, steps)))
     write_rows(setting.out / "times.csv", list(_times(runs, ratios)))
     save_rates(runs, ratios, setting.out)
     return "\n\n".join([_heading(ratios, seeds, steps), *_tables(runs, ratios, fits)]) + "\n"
@@ -86,6 +88,18 @@ def _decay_row(label: str, ratio: float, part: str, found: Decay | None) -> dict
         return row | dict.fromkeys(names)
     values = (found.law, found.rate, *found.interval, found.residual, found.other, found.runs)
     return row | dict(zip(names, values, strict=True))
+
+
+def _laws(runs: dict[str, Simulation], ratios: tuple[float, ...], steps: int) -> Iterator[dict[str, Any]]:
+    """Every law fitted to every decay, the best or not: rates that can be compared across ratios and methods."""
+    since = max(_FIRST_FITTED, _LAST_DECADE * steps)
+    for label, of in runs.items():
+        for (place, ratio), part, law in itertools.product(enumerate(ratios), PARTS, LAWS):
+            found = decay(of.steps, of[f"seli/{part}"][_cells(of, place)], since=since, law=law)
+            row: dict[str, Any] = {"method": label, "ratio": ratio, "distance": part, "law": law}
+            names = ("rate", "low", "high", "residual")
+            values = [None] * 4 if found is None else [found.rate, *found.interval, found.residual]
+            yield row | dict(zip(names, values, strict=True))
 
 
 def _times(runs: dict[str, Simulation], ratios: tuple[float, ...]) -> Iterator[dict[str, Any]]:
