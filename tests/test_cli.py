@@ -624,7 +624,8 @@ BAD_TRAIN = [
                                 "attribute 'nothing'"),
     (["--set", "model_options.widht=3"], "unknown option 'widht' of model 'mlp': did you mean 'width'? known: "
                                          "batch_norm, depth, features, rectify, width"),
-    (["--loss", "cee"], "loss must be 'ce', got 'cee'"),
+    (["--loss", "cee"], "unknown remedy 'cee': did you mean 'ce'? known: balanced-softmax, cdt, ce, effective-number, "
+     "etf-head, focal, ldam, ldt, logit-adjusted, scl, vs, weighted, weighted-ldt"),
     (["--imbalance", "stepp"], "imbalance must be 'step', 'long-tail', 'none' or 'natural', got 'stepp'"),
     (["--preset", "dmeo"], "unknown preset 'dmeo': did you mean 'demo'? known: demo"),
     (["--preset", "demo", "--config", "settings.yaml"], "give a --config or a --preset, not both"),
@@ -652,7 +653,7 @@ BAD_REPORT = [
 BAD_CITE = [
     (["sely"], f"nothing is known by the name 'sely': did you mean 'seli'? known: {CITABLE}"),
     (["seli", "nothing2020"],
-     f"nothing is known by the name 'nothing2020': did you mean 'menon2021'? known: {CITABLE}"),
+     f"nothing is known by the name 'nothing2020': did you mean 'kang2020'? known: {CITABLE}"),
 ]
 
 BAD = [(name, *case) for name, table in (("predict", BAD_PREDICT), ("measure", BAD_MEASURE), ("train", BAD_TRAIN),

@@ -82,7 +82,8 @@ def test_study_writes_its_table_and_says_where(cli, tmp_path):
     (("simulate", "--counts", "4,2", "--schedule", "cosine"),
      "schedule must be an exponent, or one of constant, sqrt, got 'cosine'"),
     (("simulate", "--counts", "4,2", "--method", "multipliers", "--ridge", "0"), "method 'multipliers' holds a ridge, "
-     "which must be positive, got 0: leave it out for 0.3·√n_min"),
+     "which must be positive and below the one at which a class merges, min ω·δ·√n = 1.414, got 0: leave it out for "
+     "0.3 of it"),
     (("simulate", "--counts", "4,2", "--seeds", "0"), "seeds must be a whole number ≥ 1, got 0"),
     (("simulate", "--counts", "4,2", "--out", "a", "--resume", "b"),
      "give an --out for a new simulation or a --resume to continue one, not both"),

@@ -26,6 +26,7 @@ class MadeRun:
     data: dict[str, Any] = field(default_factory=dict)
     history: list[dict[str, Any]] = field(default_factory=list)
     kept: dict[int, dict[str, np.ndarray]] = field(default_factory=dict)
+    rescue: list[dict[str, Any]] | None = None
 
     def grams(self, epoch: int) -> dict[str, np.ndarray] | None:
         return self.kept.get(epoch)

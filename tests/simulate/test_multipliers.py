@@ -126,7 +126,8 @@ def test_other_methods_keep_their_plain_defaults():
 
 
 @pytest.mark.parametrize(("arguments", "message"), [
-    ({"ridge": 0.0}, "method 'multipliers' holds a ridge, which must be positive, got 0: leave it out for 0.3·√n_min"),
+    ({"ridge": 0.0}, "method 'multipliers' holds a ridge, which must be positive and below the one at which a class "
+     "merges, min ω·δ·√n = 1, got 0: leave it out for 0.3 of it"),
     ({"loss": "mse"}, "method 'multipliers' raises the margins of cross-entropy, which the square loss 'mse' does not "
      "have: take another method"),
     ({"target": 0}, "target must be a positive number, got 0"),

@@ -69,7 +69,7 @@ class Multipliers(Nesterov):
 
         target = 8√(k/10), at least 8: with the margin in this unit the offsets contract about as fast for any k.
         step = 0.8/L for the bound L = λ·target·√(n_max/n_min) on the curvature at the solution (‖W‖₂² = target·√n_max
-        times 1 − p_y ≤ λ/√n_min), and at most 1/(2√n_max) for the way there. scale = n_max^{-1/4}: H D^{1/2} then starts
+        times 1 − p_y ≤ λ/√n_min), and at most 1/(2√n_max) for the way there. scale = n_max^{-1/4}: H D^{1/2} starts
         no larger than at the solution, which that step needs. momentum = 1 − 2√(step·λ), at least 0.9: Nesterov's for
         the ridge's own curvature. every = 5/(1 − momentum): a raise from margins that still swing can feed the swing.
         """
