@@ -116,6 +116,7 @@ def test_copies_do_the_same_and_half_precision_nearly(kind):
     torch.manual_seed(0)
     head, features = KINDS[kind](), torch.randn(3, 6)
     expected = head(features)
+    # torch.save of a whole model and spawned workers pickle it; these bytes are our own.
     for other in (copy.deepcopy(head), pickle.loads(pickle.dumps(head))):
         assert torch.equal(other(features), expected)
     half = copy.deepcopy(head).to(torch.bfloat16)

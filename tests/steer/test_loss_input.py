@@ -26,6 +26,7 @@ def test_parameters_move_with_the_loss_and_are_not_saved():
     assert loss.to("meta").iota.device.type == "meta"
     logits, labels = torch.arange(2.0 * K).reshape(2, K), torch.tensor([1, 4])
     made = VSLoss.vs(COUNTS, 0.3, 1.0)
+    # Spawned workers receive a loss pickled; these bytes are our own.
     for copy in (deepcopy(made), pickle.loads(pickle.dumps(made))):
         assert torch.equal(copy(logits, labels), made(logits, labels))
     model = nn.Sequential(nn.Linear(3, K))

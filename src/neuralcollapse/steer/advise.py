@@ -120,10 +120,9 @@ class Advice:
         return Group(table, Text(f"{note}\nFor {self.goal}: {chosen.line}\n{chosen.why}\n{self.rule}"))
 
     def __str__(self) -> str:
-        console = Console(file=StringIO(), width=120, color_system=None)
-        console.print(self)
-        text: str = console.file.getvalue()  # type: ignore[attr-defined]  # it is the StringIO above
-        return "\n".join(line.rstrip() for line in text.splitlines())
+        page = StringIO()
+        Console(file=page, width=120, color_system=None).print(self)
+        return "\n".join(line.rstrip() for line in page.getvalue().splitlines())
 
 
 def advise(counts: Any, *, ridge: float | None = None, weight_decay: float | None = None,

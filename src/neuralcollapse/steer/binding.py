@@ -103,7 +103,7 @@ class BindingBatchSampler(Sampler[list[int]]):
         return self
 
     def __len__(self) -> int:
-        return len(self.batches)  # type: ignore[arg-type]
+        return len(self.batches)  # type: ignore[arg-type]  # a loader's batch sampler has a length, its type does not
 
     def __iter__(self) -> Iterator[list[int]]:
         for batch in self.batches:

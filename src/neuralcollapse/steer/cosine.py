@@ -60,7 +60,7 @@ class CosineHead(nn.Linear):
         self.log_scale = nn.Parameter(start, learn_scale)
 
     @property
-    def weight(self) -> Float[Tensor, "k d"]:  # type: ignore[override]  # only the directions and s act
+    def weight(self) -> Float[Tensor, "k d"]:  # type: ignore[override]  # nn.Linear has a parameter here; only the directions and s act
         """s·w_c/‖w_c‖, row by class."""
         own = nn.Module.__getattr__(self, "weight")
         assert isinstance(own, Tensor)

@@ -90,7 +90,7 @@ class GeometryHead(nn.Linear):
         self.reset_parameters()
 
     @property
-    def weight(self) -> Float[Tensor, "k d"]:  # type: ignore[override]  # the scale is part of it
+    def weight(self) -> Float[Tensor, "k d"]:  # type: ignore[override]  # nn.Linear has a parameter here; the scale is part of it
         """W, its scale multiplied in."""
         own = nn.Module.__getattr__(self, "weight")
         assert isinstance(own, Tensor)

@@ -50,6 +50,7 @@ class TrainerLoss:
         labels = labels.to(logits.device)
         if self.shift:
             # The labels move, not the logits: these may fill the memory.
+            # A module's attributes are typed as tensors and modules; this one is an int.
             labels = F.pad(labels[..., 1:], (0, 1), value=self.loss.ignore_index)  # type: ignore[arg-type]
         flat = labels.flatten() if labels.ndim < logits.ndim else labels.flatten(0, -2)
         found: Tensor = self.loss(logits.flatten(0, -2), flat, num_items_in_batch=num_items_in_batch)
