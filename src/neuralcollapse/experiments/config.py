@@ -64,8 +64,9 @@ class TrainConfig(BaseModel):
     loss_options: dict[str, Any] = Field(default_factory=dict, description="Parameters of the loss: gamma, tau, ….")
     head: Literal["learned", "etf", "seli"] = Field(
         "learned", description="etf and seli fix the classifiers in that frame, with one learned scale.")
-    sampling: Literal["natural", "oversampled"] = Field(
-        "natural", description="oversampled repeats random samples until every class has as many as the largest.")
+    sampling: Literal["natural", "oversampled", "binding"] = Field(
+        "natural", description="oversampled repeats random samples until every class has as many as the largest; "
+        "binding puts the same one example of each class into every batch, for a contrastive loss.")
 
     epochs: int = Field(200, ge=1, description="Passes over the training part.")
     batch_size: int | None = Field(

@@ -23,6 +23,7 @@ from neuralcollapse.measure.measurement import Measurement, check_size, finish
 from neuralcollapse.measure.merging import Moments
 from neuralcollapse.measure.moments import ClassMoments
 from neuralcollapse.measure.spectrum import BetweenSpectrum
+from neuralcollapse.predict.targets import Targets
 
 SECOND_PASS = "second-pass"
 
@@ -47,7 +48,7 @@ class Block(NamedTuple):
 
 def measure_blocks(blocks: Iterable[Block], k: int, head: Head | None, *, nc4: str | Measurement | None = SECOND_PASS,
                    scatter: bool = True, counts: ClassCounts | None = None, names: Sequence[str] | None = None,
-                   targets: Sequence[str] = ("seli",), center: str = "classes") -> Measurement:
+                   targets: Targets = ("seli",), center: str = "classes") -> Measurement:
     """Measure a stream of blocks.
 
     Parameters

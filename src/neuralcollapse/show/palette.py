@@ -27,8 +27,8 @@ MARKERS = {  # name here: (plotly, matplotlib)
     "circle": ("circle", "o"), "square": ("square", "s"), "diamond": ("diamond", "D"),
     "triangle": ("triangle-up", "^"), "cross": ("x", "X"),
 }
-TARGET_NAMES = {"seli": "SELI", "ce": "SELI", "etf": "simplex ETF"}
-TARGET_COLOURS = {"seli": "blue", "ce": "blue", "etf": "vermillion"}
+TARGET_NAMES = {"seli": "SELI", "ce": "SELI", "etf": "simplex ETF", "loss": "the loss's limit"}
+TARGET_COLOURS = {"seli": "blue", "ce": "blue", "etf": "vermillion", "loss": "green"}
 
 # Blue for negative, vermillion for positive, the page itself for zero.
 _NEGATIVE = ("#003f66", "#0072B2", "#6fb1d9")

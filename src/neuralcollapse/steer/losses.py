@@ -197,13 +197,15 @@ class VSLoss(AdjustedCrossEntropy):
 
     # -- where it leads, and where it is used ---------------------------------------------------------------------
 
-    def geometry(self, ridge: float | None = None, **options: Any) -> Geometry:
+    def geometry(self, ridge: float | None = None, drawn: Any = None, **options: Any) -> Geometry:
         """The geometry this loss leads to, at a ridge or in its vanishing limit.
 
         Parameters
         ----------
         ridge : float, optional
             λ = √(λ_W λ_H) with the loss SUMMED over samples: the mean loss with ridges λ_W/n, λ_H/n.
+        drawn : (k,) numbers, optional
+            Samples of each class as a sampler draws them, where not the training counts; with the same sum.
         **options
             `bias`, `bias_ridge`, `tolerance`, `norm` of `predict`.
 
@@ -236,7 +238,7 @@ class VSLoss(AdjustedCrossEntropy):
             name = "ce" if len(given) > 1 else "ldt"
         else:
             name = _PREDICTED.get(tuple(given), "ce")
-        return predict(self.counts, name, ridge=ridge, **options, **given)
+        return predict(self.counts if drawn is None else as_counts(drawn), name, ridge=ridge, **options, **given)
 
     def for_trainer(self, *, shift: bool = False) -> Callable[..., Tensor]:
         """The loss as `transformers.Trainer(compute_loss_func=…)` calls it; gradient accumulation is exact.
