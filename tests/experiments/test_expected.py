@@ -10,6 +10,7 @@ from neuralcollapse.experiments.data import load_data
 from neuralcollapse.experiments.expected import Expected
 from neuralcollapse.experiments.frozen import freeze
 from neuralcollapse.experiments.session import Session
+from neuralcollapse.show.decay import along_decay
 from neuralcollapse.show.reading import Reading
 from neuralcollapse.steer.posthoc import logit_adjustment
 
@@ -156,6 +157,20 @@ def test_a_run_is_held_against_its_own_loss_and_so_is_its_report(run):
     measured = run.grams(4)["classifiers"].astype(float)
     np.testing.assert_allclose(np.linalg.norm(measured - unit(wanted.classifiers.dense())),
                                reading.last_distance("classifiers", at), atol=1e-5)
+
+
+def test_the_path_along_the_ridge_is_that_of_the_run_s_loss(run):
+    reading = Reading(run)
+    found = along_decay(reading)
+    wanted = reading.geometry(f"ridge:{found.own:.6g}")
+    assert found.path.at(found.own).classifiers.distance_to(wanted.classifiers) < 1e-5
+    assert found.safety is None, "where classes merge is said of cross-entropy"
+
+
+def test_no_path_is_drawn_where_none_is_known():
+    for settings in ({"head": "etf"}, {"loss": "focal"}, {"loss": "scl"}):
+        with pytest.raises(OutsideTheory, match="known for the cross-entropies and a learned head"):
+            expected(**settings).in_terms_of_cross_entropy()
 
 
 def test_remedies_after_training_know_what_was_trained_with(run):

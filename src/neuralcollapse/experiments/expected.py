@@ -102,6 +102,23 @@ class Expected:
         # Its factors are not those of the training counts: they are read off the Grams.
         return replace(found, counts=self.counts, balanced=False)
 
+    def in_terms_of_cross_entropy(self) -> tuple[ClassCounts, dict[str, Any]]:
+        """Counts as they are drawn and the parameters of "ce" with which `predict` and `ridge_path` give the same.
+
+        Raises
+        ------
+        OutsideTheory
+            A fixed head, a loss of features, focus, smoothing or margins: no parameters stand for these.
+        """
+        loss = self.remedy.loss()
+        if self.head != "learned" or not isinstance(loss, VSLoss) or loss.focus or loss.label_smoothing or \
+                loss.margin is not None:
+            raise OutsideTheory("the geometry along the ridge is known for the cross-entropies and a learned head, not "
+                                f"for {self.remedy.line}")
+        given = {name: values for name, values in loss.vectors.items() if values is not None}
+        drawn = ClassCounts(np.full(self.counts.k, self.counts.n / self.counts.k)) if self.oversampled else self.counts
+        return drawn, {**given, "temperature": loss.temperature, "bias": self.bias}
+
     def geometry_or_nearest(self, ridge: float | None = None) -> Geometry:
         """`geometry`, or that of cross-entropy where no theorem covers these settings."""
         try:

@@ -143,7 +143,7 @@ class Reading:
         """A target as the run meant it: "loss" and "ridge:λ" are those of its own settings."""
         if target != LOSS and not target.startswith("ridge:"):
             return target_geometry(target, self.counts)
-        expected = self._expected
+        expected = self.expected
         if expected is None:
             return target_geometry(target, self.counts)
         if target == LOSS:
@@ -151,7 +151,7 @@ class Reading:
         return expected.geometry_or_nearest(positive_number("the λ of ridge:λ", target.removeprefix("ridge:")))
 
     @cached_property
-    def _expected(self) -> Expected | None:
+    def expected(self) -> Expected | None:
         """What the run's settings lead to; None for settings that this version cannot read."""
         from neuralcollapse.experiments.config import TrainConfig
         from neuralcollapse.experiments.expected import Expected
