@@ -208,8 +208,10 @@ def test_micro_batches_give_the_gradient_of_the_batch(name):
     _, whole = gradient(loss, logits, labels)
     torch.testing.assert_close(accumulated(loss, logits, labels, [4, 4, 4]), whole, rtol=1e-12, atol=1e-16)
     leaf = logits.clone().requires_grad_()
-    for rows in torch.arange(12).split([1, 8, 3]):  # of any sizes, when the whole is told
-        loss(leaf[rows], labels[rows], num_items_in_batch=torch.tensor(12)).backward()
+    labels[[1, 4, 11]] = -100
+    _, whole = gradient(loss, logits, labels)
+    for rows in torch.arange(12).split([1, 1, 7, 3]):  # of any sizes, one without a label, when the whole is told
+        loss(leaf[rows], labels[rows], num_items_in_batch=torch.tensor(9)).backward()
     torch.testing.assert_close(leaf.grad, whole, rtol=1e-12, atol=1e-16)
 
 

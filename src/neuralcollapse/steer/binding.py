@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.utils.data import Sampler, default_collate
 
 from neuralcollapse.checks import InvalidInput, check_labels, shown
-from neuralcollapse.steer.sampling import whole
+from neuralcollapse.steer.amounts import whole
 
 
 def binding_examples(labels: Any, seed: int = 0, *, k: int | None = None) -> list[int]:
@@ -44,10 +44,10 @@ def binding_examples(labels: Any, seed: int = 0, *, k: int | None = None) -> lis
     >>> binding_examples([0, 1, 2], seed=3)
     [0, 1, 2]
     """
-    index = _labels(labels, k)
+    index = _labels(labels, None if k is None else whole("k", k, 1))
     order = np.random.default_rng(whole("seed", seed, 0)).permutation(index.size)
     present, first = np.unique(index[order], return_index=True)
-    wanted = int(index.max()) + 1 if k is None else k
+    wanted = int(index.max()) + 1 if k is None else int(k)
     if present.size < wanted:
         missing = int(np.setdiff1d(np.arange(wanted), present)[0])
         raise InvalidInput(f"every class needs an example to bind batches with, and class {missing} has none: pass the "
