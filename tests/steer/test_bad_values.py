@@ -1,6 +1,9 @@
-"""Whatever is no number, given where one is wanted, is refused in one line that names it: every constructor, every one."""
+"""Whatever is no number, given where one is wanted, is refused in one line: by every constructor and function."""
 
+import json
 import math
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -12,6 +15,7 @@ from neuralcollapse.checks import InvalidInput
 from neuralcollapse.counts import ClassCounts
 from neuralcollapse.predict import predict
 from neuralcollapse.steer.adjusted import AdjustedCrossEntropy
+from neuralcollapse.steer.amounts import below_one, not_negative, positive, whole
 from neuralcollapse.steer.binding import BatchBinding, BindingBatchSampler, binding_examples
 from neuralcollapse.steer.codes import frame, spherical_code
 from neuralcollapse.steer.contrastive import SupConLoss
@@ -41,13 +45,15 @@ CALLS = {
     "AdjustedCrossEntropy": (AdjustedCrossEntropy, {}, ["k"]),
     "weighted": (VSLoss.weighted, {"counts": COUNTS, "scheme": "effective-number"}, ["beta", "scheme"]),
     "logit_adjusted": (VSLoss.logit_adjusted, {"counts": COUNTS}, ["tau"]),
-    "ldt": (VSLoss.ldt, {"counts": COUNTS}, ["gamma"]), "cdt": (VSLoss.cdt, {"counts": COUNTS}, ["gamma"]),
+    "ldt": (VSLoss.ldt, {"counts": COUNTS}, ["gamma"]),
+    "cdt": (VSLoss.cdt, {"counts": COUNTS, "gamma": 0.1}, ["gamma"]),
     "vs": (VSLoss.vs, {"counts": COUNTS, "gamma": 0.1, "tau": 1}, ["gamma", "tau"]),
     "ldam": (VSLoss.ldam, {"counts": COUNTS}, ["max_margin", "scale"]),
     "focal": (VSLoss.focal, {"counts": COUNTS}, ["gamma"]), "auto": (VSLoss.auto, {"counts": COUNTS}, ["reduction"]),
     "reweighted": (VSLoss.ce(COUNTS).reweighted, {}, ["beta", "scheme"]),
     "class_weights": (class_weights, {"counts": COUNTS, "scheme": "effective-number"}, ["beta"]),
-    "log_priors": (log_priors, {"counts": COUNTS}, ["tau"]), "count_powers": (count_powers, {"counts": COUNTS}, ["gamma"]),
+    "log_priors": (log_priors, {"counts": COUNTS}, ["tau"]),
+    "count_powers": (count_powers, {"counts": COUNTS, "gamma": 0.1}, ["gamma"]),
     "label_margins": (label_margins, {"counts": COUNTS}, ["max_margin"]), "as_counts": (as_counts, {}, ["counts"]),
     "class_counts": (class_counts, {"source": LABELS}, ["k?", "absent?", "ignore_index"]),
     "ClassAwareSampler": (ClassAwareSampler, {"labels": LABELS, "rank": 0, "world_size": 1},
@@ -75,44 +81,85 @@ CALLS = {
                            ["counts", "weight_decay", "feature_penalty?"]),
     "RidgeSchedule": (lambda **options: RidgeSchedule(optimiser(), **options), SCHEDULE,
                       ["start", "end", "steps", "n", "kind"]),
-    "gamma_for": (gamma_for, {"counts": COUNTS, "target": 1.0}, ["counts", "target", "tau", "ridge?", "largest", "remedy"]),
+    "gamma_for": (gamma_for, {"counts": COUNTS, "target": 1.0},
+                  ["counts", "target", "tau", "ridge?", "largest", "remedy"]),
     "tau_for": (tau_for, {"counts": COUNTS, "target": 1.0, "ridge": 0.1}, ["target", "gamma", "ridge", "largest"]),
 }
 VECTORS = {"VSLoss": (VSLoss, {"counts": COUNTS}), "AdjustedCrossEntropy": (AdjustedCrossEntropy, {"k": 2})}
 BAD = {"text": "many", "text that reads like a number": "0.5", "none": None, "nan": math.nan, "inf": math.inf,
-       "negative": -1.5, "true": True, "list": [0.5, 0.5, 0.5], "complex": 0.5 + 1j, "array": np.array([0.5, math.nan]),
+       "negative": -1.5, "true": True, "list": [0.5, None], "complex": 0.5 + 1j, "array": np.array([0.5, math.nan]),
        "tensor": torch.tensor([0.5, math.nan])}
 
 
-@pytest.mark.parametrize("bad", BAD)
+WRONG_VECTORS = {"text": "many", "texts": ["1", "2"], "truth values": [True, False], "complex": [1j, 2],
+                 "none among them": [1, None], "nan": [math.nan, 1], "a matrix": [[1, 2]], "one number": 3.0,
+                 "rows": [1, [2]], "inf": np.array([1.0, math.inf]), "a mapping to text": {"0": "x", "1": 1}}
+
+
+def refused(call, **arguments):
+    """Whether a call is refused in one line; else what it does instead."""
+    try:
+        call(**arguments)
+    except InvalidInput as error:
+        return "" if "\n" not in str(error) else f"several lines: {error}"
+    except Exception as error:
+        return f"{type(error).__name__}: {error}"
+    return "no error"
+
+
+def outcomes():
+    """Every wrong value in every place, and where it was not refused in one line."""
+    found = []
+    for name, (call, right, numbers) in CALLS.items():
+        for argument in numbers:
+            for bad, value in BAD.items():
+                if bad != "none" or not argument.endswith("?"):  # there None is to leave it out
+                    found.append((name, argument, bad, refused(call, **right | {argument.rstrip("?"): value})))
+    for name, (call, right) in VECTORS.items():
+        for argument in ("weight", "delta", "iota", "margin"):
+            found += [(name, argument, bad, refused(call, **right, **{argument: value}))
+                      for bad, value in WRONG_VECTORS.items()]
+    loss, (logits, labels) = VSLoss.ce(COUNTS), (torch.zeros(2, 2), torch.tensor([0, 1]))
+    found += [("forward", "num_items_in_batch", bad, refused(loss, logits=logits, target=labels,
+                                                             num_items_in_batch=value))
+              for bad, value in BAD.items() if value is not None]
+    return found
+
+
+@pytest.fixture(scope="module")
+def found():
+    """In a process of its own: here types are checked on the way in (conftest.py), and a user's are not."""
+    made = subprocess.run([sys.executable, "-W", "error", __file__], capture_output=True, text=True)
+    assert made.returncode == 0, made.stderr
+    return json.loads(made.stdout)
+
+
+@pytest.mark.parametrize("name", [*CALLS, "forward"])
+def test_what_is_no_number_is_refused_in_one_line(found, name):
+    tried = [row for row in found if row[0] == name]
+    assert tried
+    assert not [row for row in tried if row[3]]
+
+
 @pytest.mark.parametrize("name", CALLS)
-def test_what_is_no_number_is_refused_in_one_line(name, bad):
-    call, right, numbers = CALLS[name]
-    for argument in numbers:
-        if bad == "none" and argument.endswith("?"):  # where None is to leave it out
-            continue
-        with pytest.raises(InvalidInput) as error:
-            call(**{**right, argument.rstrip("?"): BAD[bad]})
-        assert "\n" not in str(error.value), argument
+def test_the_numbers_beside_them_are_right(name):
+    call, right, _ = CALLS[name]
+    missing = {"AdjustedCrossEntropy": {"k": 2}, "as_counts": {"counts": COUNTS}, "set_epoch": {"epoch": 1}}
+    call(**right, **missing.get(name, {}))
 
 
-@pytest.mark.parametrize("vector", ["weight", "delta", "iota", "margin"])
-@pytest.mark.parametrize("bad", ["many", ["1", "2"], [True, False], [1j, 2], [1, None], [math.nan, 1], [[1, 2]], 3.0,
-                                 [1, [2]], np.array([1.0, math.inf]), {"0": "x", "1": 1}])
-@pytest.mark.parametrize("name", VECTORS)
-def test_what_is_no_vector_of_numbers_is_refused_in_one_line(name, bad, vector):
-    call, right = VECTORS[name]
-    with pytest.raises(InvalidInput, match=f"^{vector} must be [^\n]*$"):
-        call(**right, **{vector: bad})
+@pytest.mark.parametrize("three", [3, np.int64(3), np.float32(3), np.array(3.0), torch.tensor(3)])
+def test_a_number_of_any_library_is_a_number(three):
+    assert positive("scale", three) == not_negative("tau", three) == 3.0
+    assert below_one("beta", three / 4) == 0.75
 
 
-@pytest.mark.parametrize("name", CALLS)
-def test_numbers_of_numpy_and_torch_are_numbers(name):
-    """The right arguments pass, as they are and as arrays without axes."""
-    call, right, numbers = CALLS[name]
-    call(**({"k": 2} if name == "AdjustedCrossEntropy" else {"counts": COUNTS} if name == "as_counts" else
-            {"epoch": 1} if name == "set_epoch" else right))
-    of_numpy = {argument: np.int64(value) if isinstance(value, int) else np.float64(value)
-                for argument, value in right.items() if argument in numbers and isinstance(value, int | float)}
-    call(**({"k": np.int64(2)} if name == "AdjustedCrossEntropy" else {"counts": COUNTS} if name == "as_counts" else
-            {"epoch": torch.tensor(1)} if name == "set_epoch" else right | of_numpy))
+@pytest.mark.parametrize("three", [3, np.int64(3), np.uint8(3), torch.tensor(3)])
+def test_a_whole_number_of_any_library_is_one(three):
+    assert whole("k", three, 3) == 3
+    with pytest.raises(InvalidInput, match=r"^k must be a whole number ≥ 4, got 3$"):
+        whole("k", three, 4)
+
+
+if __name__ == "__main__":
+    print(json.dumps(outcomes()))

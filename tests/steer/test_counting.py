@@ -98,7 +98,8 @@ SOURCES = {
     "loader of mappings": lambda: DataLoader(Items(lambda y: {"x": 0.0, "label": y}), batch_size=3, shuffle=True),
     "series": lambda: pandas().Series(LABELS), "frame": lambda: pandas().DataFrame({"label": LABELS, "x": 0.0}),
     "categories": lambda: pandas().DataFrame({"label": [NAMES[y] for y in LABELS]}).astype("category"),
-    "list of pairs": lambda: [(7, y) for y in LABELS], "list of mappings": lambda: [{"x": 7, "label": y} for y in LABELS],
+    "list of pairs": lambda: [(7, y) for y in LABELS],
+    "list of mappings": lambda: [{"x": 7, "label": y} for y in LABELS],
     "list of lists": lambda: [[np.full(3, 7), y] for y in LABELS],
     "part of a list": lambda: Subset([("a.png", y) for y in [1, *LABELS]], list(range(1, 8))),
     "column": lambda: np.array(LABELS)[:, None], "tokens of texts": lambda: [[0, 2, 1], [0, -100], [0, 2, 0]],
@@ -144,14 +145,9 @@ def test_a_loss_in_one_line():
 
 
 @pytest.mark.parametrize("order", [[1, 0, 2], [2, 1, 0]])
-@pytest.mark.parametrize("kind", [int, np.int64, float, torch.tensor, lambda c: np.array(c, dtype=np.uint8)])
+@pytest.mark.parametrize("kind", [int, np.int64, np.uint8, float, torch.tensor])
 def test_keys_that_are_whole_numbers_are_class_indices_in_any_order(kind, order):
-    made = {kind(c): [90, 9, 1][c] for c in order} if kind in (int, np.int64, float, torch.tensor) else None
-    if made is None:  # an array is no key
-        made = {kind(c).item(): [90, 9, 1][c] for c in order}
-    counts = as_counts(made)
-    assert counts.values.tolist() == [90, 9, 1]
-    assert counts == ClassCounts([90, 9, 1])
+    assert as_counts({kind(c): [90, 9, 1][c] for c in order}) == ClassCounts([90, 9, 1])
 
 
 def test_a_counter_of_labels_does_not_swap_head_and_tail():
@@ -232,8 +228,8 @@ class Both(Items):
      "looks like one-hot rows: pass labels.argmax(-1)"),
     (lambda: DataLoader(TensorDataset(INPUTS, torch.eye(3, dtype=torch.int64)[LABELS]), batch_size=3), {},
      "labels must be class indices, got what looks like one-hot rows: pass labels.argmax(-1)"),
-    (lambda: (np.zeros((7, 2)), np.array(LABELS)), {}, "labels must be one array or list, or lists of tokens, got parts "
-     "of shapes [(7, 2), (7,)]: pass the labels themselves"),
+    (lambda: (np.zeros((7, 2)), np.array(LABELS)), {}, "labels must be one array or list, or lists of tokens, got "
+     "parts of shapes [(7, 2), (7,)]: pass the labels themselves"),
     (lambda: [(0, 1, 2)], {}, "items must be pairs (input, label) or dictionaries, got 3 parts: say where the labels "
      "are with label=, or pass the labels themselves"),
     (lambda: TensorDataset(INPUTS, torch.tensor(LABELS)), {"label": "y"}, "label must be the place of one of the data "

@@ -291,12 +291,11 @@ INVALID = [
     (lambda: seli_head([5, 5, 5, 5], 2),
      "d must be at least 3, the rank of SELI for 4 classes, got 2: widen the features, or take etf_head(4, 2), a "
      "spherical code"),
-    (lambda: seli_head([5, 5, 5], 1), "d must be at least 2, the rank of SELI for 3 classes, got 1: widen the features"),
+    (lambda: seli_head([5, 5, 5], 1), "d must be at least 2, the rank of SELI for 3 classes, got 1: widen the "
+                                      "features"),
     (lambda: geometry_head(predict([10, 10, 1, 1]), 2),
      "d must be at least 3, the rank of this geometry's classifiers, got 2: widen the features, or take the simplex "
      "ETF, which has a substitute in fewer dimensions"),
-    (lambda: geometry_head("etf", 2),
-     "geometry must be a Geometry, as predict gives, or a Gram matrix, got str (etf)"),
     (lambda: seli_head([10, 0], 2), "every class needs a sample, and class 1 has none: drop it from labels and head, "
                                     "or give it a small positive count (class_counts does with absent=1)"),
     (lambda: geometry_head(predict([100, 30, 1], "mse", ridge=2.0), 4),

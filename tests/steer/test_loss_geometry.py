@@ -89,8 +89,8 @@ def test_margins_do_not_move_the_limit():
      "that one covers is VSLoss.ldam(counts, scale=1) on the logits of a linear head"),
     (VSLoss.ldam(COUNTS).reweighted(), None, "no theorem says where LDAM leads on cosines, which its scale is for: the "
      "nearest loss that one covers is VSLoss.ldam(counts, scale=1) on the logits of a linear head"),
-    (VSLoss.ldam(COUNTS, scale=1), 0.1, "where margins on the label's logit lead is known in the limit of vanishing ridge only: "
-     "leave ridge out, or use VSLoss.vs, whose offsets are covered")])
+    (VSLoss.ldam(COUNTS, scale=1), 0.1, "where margins on the label's logit lead is known in the limit of vanishing "
+     "ridge only: leave ridge out, or use VSLoss.vs, whose offsets are covered")])
 def test_what_no_theorem_covers_is_said(loss, ridge, message):
     with pytest.raises(OutsideTheory) as error:
         loss.geometry(ridge=ridge)

@@ -51,7 +51,8 @@ def test_what_a_loss_says_it_is():
              VSLoss.vs(few, 0.1, 1.0, margin=[0, 1]): "VSLoss.vs(ClassCounts(500, 5), gamma=0.1, tau=1.0, margin=…)",
              VSLoss.ce(few, delta=[1, 2], temperature="label"):
                  "VSLoss.ce(ClassCounts(500, 5), delta=…, temperature='label')",
-             VSLoss.ce(few).reweighted(beta=0.9): "VSLoss.ce(ClassCounts(500, 5)).reweighted('effective-number', beta=0.9)",
+             VSLoss.ce(few).reweighted(beta=0.9):
+                 "VSLoss.ce(ClassCounts(500, 5)).reweighted('effective-number', beta=0.9)",
              VSLoss(few, delta=[1, 2], temperature="label"):
                  "VSLoss(ClassCounts(500, 5), delta=…, temperature='label')"}
     for loss, text in shown.items():
@@ -171,7 +172,7 @@ LOGITS, LABELS = torch.zeros(3, 2), torch.tensor([0, 1, 0])
     *[(lambda items=items: VSLoss.ce(FEW)(LOGITS, LABELS, num_items_in_batch=items),
        f"num_items_in_batch must be positive, got {shown}")
       for items, shown in ((torch.tensor(0), 0), (torch.tensor(-3), -3), (torch.tensor([2, 2]), "tensor([2, 2])"),
-                           ("3", "'3'"), (float("nan"), "nan"), (True, True))],
+                           (float("nan"), "nan"), (True, True))],
     (lambda: VSLoss.vs(FEW, 0.1, 1.0, iota=[0, 1]), "VSLoss.vs sets iota itself: leave it out, or give all parameters "
      "to VSLoss(counts, ...)"),
     (lambda: VSLoss.auto(FEW, weight=[1, 2]), "VSLoss.auto sets weight itself: leave it out, or give all parameters to "

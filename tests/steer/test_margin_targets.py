@@ -22,4 +22,4 @@ def test_the_counts_may_be_a_counter_in_any_order():
 def test_a_remedy_without_a_gamma_is_refused():
     with pytest.raises(InvalidInput) as error:
         gamma_for([5, 1], 1.0, remedy="ldam")
-    assert str(error.value) == "remedy must be one of vs, cdt, ldt, which have a γ, got 'ldam'"
+    assert str(error.value) == "remedy must be one of vs, cdt, ldt, got 'ldam'"

@@ -89,4 +89,6 @@ def per_class(name: str, values: Any, k: int) -> Any:
 
 def given(value: Any) -> str:
     """A value as a message quotes it: text in quotation marks, so that '0.5' is not taken for 0.5."""
+    if isinstance(value, Tensor) and value.ndim == 0:
+        value = value.item()
     return repr(shown(value)) if isinstance(value, str) else shown(value)

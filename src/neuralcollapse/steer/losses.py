@@ -119,9 +119,9 @@ class VSLoss(AdjustedCrossEntropy):
         ω_c ∝ 1/n_c   or   ω_c ∝ (1 − β)/(1 − β^{n_c}),   scaled to Σ_c n_c ω_c = n
         """
         counts = as_counts(counts)
+        weight = class_weights(counts, scheme, beta)
         shown_beta = {"beta": beta} if scheme == "effective-number" else {}
-        return cls._named("weighted", counts, options, {"weight": class_weights(counts, scheme, beta)}, scheme=scheme,
-                          **shown_beta)
+        return cls._named("weighted", counts, options, {"weight": weight}, scheme=scheme, **shown_beta)
 
     @classmethod
     def logit_adjusted(cls, counts: Any, tau: float = 1.0, **options: Any) -> VSLoss:

@@ -7,9 +7,9 @@ from typing import Any
 
 from scipy.optimize import brentq
 
-from neuralcollapse.checks import InvalidInput, OutsideTheory, shown
+from neuralcollapse.checks import OutsideTheory
 from neuralcollapse.counts import ClassCounts
-from neuralcollapse.steer.amounts import not_negative, positive
+from neuralcollapse.steer.amounts import not_negative, one_of, positive
 from neuralcollapse.steer.counting import as_counts
 from neuralcollapse.steer.predicted_row import margin_ratio
 from neuralcollapse.steer.remedies import Remedy
@@ -59,9 +59,7 @@ def gamma_for(counts: Any, target: float, *, tau: float = 0.0, ridge: float | No
     """
     profile = _imbalanced(counts)
     ridge = None if ridge is None else positive("ridge", ridge)
-    if remedy not in ("vs", "cdt", "ldt"):
-        raise InvalidInput(f"remedy must be one of vs, cdt, ldt, which have a γ, got {shown(remedy)!r}")
-    tau = not_negative("tau", tau)
+    remedy, tau = one_of("remedy", remedy, ("vs", "cdt", "ldt")), not_negative("tau", tau)
     extra = {"tau": tau} if remedy == "vs" else {}
     return _first("γ", lambda gamma: margin_ratio(
         Remedy(remedy, profile, {"gamma": gamma, **extra}).geometry(ridge, **options)), target, largest)
