@@ -277,13 +277,18 @@ def save_heads(rows: Iterable[PosthocRow], path: Path | str) -> None:
     heads: dict[str, Tensor] = {}
     for row in rows:
         if row.rule is not None:
-            heads[f"{row.name}.weight"] = row.rule.weight.contiguous()
+            heads[f"{row.name}.weight"] = _copied(row.rule.weight)
             if row.rule.bias is not None:
-                heads[f"{row.name}.bias"] = row.rule.bias.contiguous()
+                heads[f"{row.name}.bias"] = _copied(row.rule.bias)
     try:
         save_file(heads, path)
     except (OSError, SafetensorError) as error:
         raise InvalidInput(f"cannot write '{path}': {shown(str(error))}") from None
+
+
+def _copied(values: Tensor) -> Tensor:
+    """In memory of its own: a rule may hold the trained head's, and safetensors takes no memory twice."""
+    return values.detach().clone(memory_format=torch.contiguous_format)
 
 
 def _is_open(parameters: Mapping[str, Any]) -> bool:
