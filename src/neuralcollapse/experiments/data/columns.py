@@ -87,7 +87,8 @@ def read_parquet(file: str) -> datasets.Dataset:
     try:
         return datasets.Dataset.from_parquet(str(place))
     except (ValueError, OSError, TypeError, datasets.exceptions.DatasetsError) as error:
-        raise InvalidInput(f"'{file}' cannot be read as a Parquet table: {shown(error.__cause__ or error, 120)}") from None
+        raise InvalidInput(f"'{file}' cannot be read as a Parquet table: "
+                           f"{shown(error.__cause__ or error, 120)}") from None
 
 
 def _split(where: str, parts: Mapping[str, datasets.Dataset], name: str | None) -> datasets.Dataset:
