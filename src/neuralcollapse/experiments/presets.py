@@ -61,5 +61,5 @@ def fashion_mnist() -> TrainConfig:
 
 @PRESETS.register("image-folder", source="thrampoulidis2022")
 def image_folder() -> TrainConfig:
-    """The paper's settings on a folder such as ImageNet's, at 64×64 and the most samples; give --dataset folder:PATH."""
+    """The paper's settings on a folder such as ImageNet's, at 64×64, counts the most; give --dataset folder:PATH."""
     return _PAPER.replace(dataset="folder:imagenet", data_options={"size": 64}, model="resnet18", n_max=None)
