@@ -15,6 +15,7 @@ import torch
 from neuralcollapse.experiments.config import TrainConfig
 from neuralcollapse.experiments.data import LazyInputs, load, load_data, load_samples
 from neuralcollapse.experiments.run import Run
+from neuralcollapse.experiments.train import train
 
 
 def config(dataset, **settings):
@@ -210,14 +211,20 @@ def test_lists_of_images_move_their_channels_first(tmp_path):
 
 
 @pytest.mark.parametrize("form", FORMS, ids=lambda form: form.__name__)
-def test_training_by_the_command_line(form, tmp_path, cli):
-    name = form(tmp_path, *pictures())
-    result = cli("train", "--dataset", name, "--ratio", 4, "--epochs", 1, "--set", "model_options.width=8",
-                 "--set", "augment=standard", "--threads", 1, "--out", tmp_path / "run")
-    assert result.code == 0, result.err
-    run = Run.open(tmp_path / "run")
+def test_every_form_trains(form, tmp_path):
+    run = train(config(form(tmp_path, *pictures()), epochs=1, threads=1, model_options={"width": 8}), tmp_path / "run")
     assert run.finished
     assert run.counts.names == NAMES
+    assert run.data["input_shape"] == [3, 8, 8]
+
+
+def test_training_by_the_command_line(tmp_path, cli):
+    name = as_folder(tmp_path, *pictures(shape=(12, 10, 3)))
+    result = cli("train", "--dataset", name, "--ratio", 4, "--epochs", 1, "--set", "model_options.width=8",
+                 "--set", "data_options.size=8", "--threads", 1, "--out", tmp_path / "run")
+    assert result.code == 0, result.err
+    run = Run.open(tmp_path / "run")
+    assert run.data["input_shape"] == [3, 8, 8]
     with np.load(tmp_path / "run" / "indices.npz") as indices:
         assert {part: indices[part].size for part in indices.files} == {"train": 40, "test": 16}
 
@@ -232,8 +239,6 @@ train(TrainConfig.from_yaml(sys.argv[1]), sys.argv[2])
 
 
 def test_a_run_on_lazy_inputs_is_the_run_in_memory(tmp_path):
-    from neuralcollapse.experiments.train import train
-
     given = config(as_folder(tmp_path, *pictures()), epochs=2, batch_size=16, threads=1, augment="none",
                    model_options={"width": 8, "features": 6})
     whole = train(given, tmp_path / "whole")

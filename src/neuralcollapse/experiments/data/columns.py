@@ -256,6 +256,6 @@ class TableRows:
         rows = numbers.reshape(index.size, *self._stored)
         return np.moveaxis(rows, 3, 1) if self._last else rows.reshape(index.size, *self.shape[1:])
 
-    def _refuse(self, row: int, expected: str) -> None:
+    def _refuse(self, row: Any, expected: str) -> None:
         raise InvalidInput(f"column '{self._column}' of '{self._where}' must hold {expected} in every row, but does "
                            f"not in row {row}")

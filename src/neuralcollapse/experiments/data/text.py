@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 import re
 
-from jaxtyping import Int
+from jaxtyping import Integer
 import numpy as np
 
 from neuralcollapse.checks import InvalidInput
@@ -46,7 +46,7 @@ def text(path: str, *, unit: str = "word", length: int = 64, vocabulary: int | N
     return Samples(windows, None, names, tokens=True, most=vocabulary)
 
 
-def _words(path: str) -> tuple[Int[np.ndarray, " n"], tuple[str, ...]]:
+def _words(path: str) -> tuple[Integer[np.ndarray, " n"], tuple[str, ...]]:
     try:
         content = Path(path).read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
@@ -57,7 +57,7 @@ def _words(path: str) -> tuple[Int[np.ndarray, " n"], tuple[str, ...]]:
     return np.array(ids, dtype=np.int32), tuple(number)
 
 
-def _bytes(path: str) -> tuple[Int[np.ndarray, " n"], tuple[str, ...]]:
+def _bytes(path: str) -> tuple[Integer[np.ndarray, " n"], tuple[str, ...]]:
     try:
         size = Path(path).stat().st_size
         ids = np.memmap(path, np.uint8, "r") if size else np.zeros(0, np.uint8)

@@ -43,7 +43,7 @@ class Renumber:
     def __init__(self, kept: Int[np.ndarray, " v"], missing: int):
         self._kept, self._missing = torch.from_numpy(kept), missing
 
-    def __call__(self, raw: Int[Tensor, "b l"]) -> Int[Tensor, "b l"]:
+    def __call__(self, raw: Shaped[Tensor, "b l"]) -> Int[Tensor, "b l"]:
         """Positions."""
         kept, ids = self._kept.to(raw.device), raw.long()
         place = torch.searchsorted(kept, ids).clamp(max=len(kept) - 1)
@@ -61,7 +61,7 @@ class Leading:
     def __len__(self) -> int:
         return self.shape[0]
 
-    def __getitem__(self, index: Any, /) -> Int[np.ndarray, "b l"]:
+    def __getitem__(self, index: Any, /) -> Shaped[np.ndarray, "b l"]:
         return self._windows[index][:, :-1]
 
 
