@@ -57,7 +57,7 @@ def _from_folder(place: Path) -> Mapping[str, Any]:
     saved = (place / "state.json").is_file() or (place / "dataset_dict.json").is_file()
     try:
         loaded = datasets.load_from_disk(str(place)) if saved else datasets.load_dataset(str(place))
-    except (ValueError, OSError, TypeError, KeyError, datasets.exceptions.DatasetsError) as error:
+    except (ValueError, OSError, TypeError, LookupError, datasets.exceptions.DatasetsError) as error:
         raise InvalidInput(f"'{place}' cannot be read as a data set of Hugging Face datasets: "
                            f"{shown(error.__cause__ or error, 120)}") from None
     return loaded if isinstance(loaded, Mapping) else {"train": loaded}
