@@ -11,6 +11,7 @@ import pytest
 from neuralcollapse.checks import InvalidInput
 from neuralcollapse.experiments.config import TrainConfig
 from neuralcollapse.experiments.data import hub, load, load_data
+from neuralcollapse.experiments.data.columns import samples_of
 
 
 def refused(dataset, **settings):
@@ -199,9 +200,8 @@ def test_bad_splits(tmp_path):
                              "to use one of them")
     name, path = saved(tmp_path / "e", train=whole, test=whole.select([]))
     assert refused(name).startswith(f"'{path}' cannot be read as a data set of Hugging Face datasets: ")
-    whole.select([]).to_parquet(tmp_path / "none.parquet")
-    assert refused(f"parquet:{tmp_path / 'none.parquet'}") == (
-        f"split 'train' of '{tmp_path / 'none.parquet'}' must hold samples, got none")
+    with pytest.raises(InvalidInput, match=r"^split 'train' of 'nowhere' must hold samples, got none$"):
+        samples_of("nowhere", {"train": whole.select([])})
 
 
 CLOSED = "needs the hub, which cannot be reached: download it elsewhere and give hf:PATH (save_to_disk) or folder:PATH"
