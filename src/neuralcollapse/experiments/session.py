@@ -57,7 +57,7 @@ class Session:
         self._loss = make_loss(config, data.counts)
         if isinstance(self._loss, SupConLoss):
             model.get_submodule("head").register_forward_pre_hook(contrasted(self._loss))
-        if data.inputs.ndim == 4:  # convolutions, norms and pooling: 1.3 to 1.6 times as fast on a CPU
+        if len(data.shape) == 3:  # convolutions, norms and pooling: 1.3 to 1.6 times as fast on a CPU
             # torch's annotations leave this form of `to` out.
             model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.model, self.optimizer = self.accelerator.prepare(model, _optimizer(config, model))
