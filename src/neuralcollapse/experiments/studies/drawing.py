@@ -65,4 +65,5 @@ def legend_below(figure: Figure, axes: Sequence[Axes], columns: int) -> None:
 def save_figure(figure: Figure, folder: Path, name: str) -> None:
     """`NAME.png` and `NAME.pdf`."""
     figure.savefig(folder / f"{name}.png", dpi=_DPI)
+    figure.set_layout_engine("none")  # it is laid out, which costs as much as drawing it
     figure.savefig(folder / f"{name}.pdf")

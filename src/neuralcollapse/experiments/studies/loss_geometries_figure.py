@@ -14,7 +14,7 @@ from neuralcollapse.simulate.quantities import PARTS
 _LOWEST = 1e-3
 _PANELS = {"limit": "free features, vanishing limit", "held": "free features, held ridge",
            "network": "networks on the digits, held ridge"}
-_TARGETS = {"own": ("o", "orange", "to the loss's own prediction"), "seli": ("s", "blue", "to plain SELI")}
+_TARGETS = {"own": ("o", 7, "orange", "to the loss's own prediction"), "seli": ("s", 4, "blue", "to plain SELI")}
 
 
 def save_losses(rows: Sequence[dict[str, Any]], losses: Sequence[str], folder: Path) -> None:
@@ -38,10 +38,10 @@ def save_losses(rows: Sequence[dict[str, Any]], losses: Sequence[str], folder: P
 def _draw(axes: Any, rows: Sequence[dict[str, Any]], losses: Sequence[str], part: str) -> None:
     for place, loss in enumerate(losses):
         ends = []
-        for target, (marker, colour, label) in _TARGETS.items():
+        for target, (marker, size, colour, label) in _TARGETS.items():
             values = np.array([row[f"{target}/{part}"] for row in rows if row["loss"] == loss])
             values = np.maximum(values, _LOWEST)
-            axes.plot(values, np.full(values.size, place), marker, color=COLOURS[colour], ms=5, mew=0.6, mec="white",
+            axes.plot(values, np.full(values.size, place), marker, color=COLOURS[colour], ms=size, mew=0.6, mec="white",
                       label=label, zorder=3, clip_on=False)
             ends.append(float(np.median(values)))
         axes.plot(ends, (place, place), color=COLOURS["ink"], lw=0.8, alpha=0.5)

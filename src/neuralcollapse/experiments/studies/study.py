@@ -180,17 +180,18 @@ def write_rows(path: Path, rows: Sequence[dict[str, Any]]) -> None:
 
 
 def spread(values: np.ndarray) -> str:
-    """The median of what is finite, and its smallest and largest.
+    """The median of what is finite, and its smallest and largest where two digits tell them apart.
 
     Examples
     --------
-    >>> spread(np.array([0.2, 0.1, 0.4, np.nan])), spread(np.array([0.1])), spread(np.array([np.nan]))
+    >>> spread(np.array([0.2, 0.1, 0.4, np.nan])), spread(np.array([0.1, 0.1])), spread(np.array([np.nan]))
     ('0.2 (0.1 – 0.4)', '0.1', '–')
     """
     good = values[np.isfinite(values)]
-    if good.size < 2:
-        return f"{good[0]:.2g}" if good.size else "–"
-    return f"{np.median(good):.2g} ({good.min():.2g} – {good.max():.2g})"
+    if not good.size:
+        return "–"
+    middle, low, high = (f"{value:.2g}" for value in (np.median(good), good.min(), good.max()))
+    return middle if low == high else f"{middle} ({low} – {high})"
 
 
 def named_seeds(seeds: Sequence[int]) -> str:
