@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -52,7 +52,7 @@ def ordered_colours(many: int) -> list[Any]:
     return list(colormaps["viridis"](np.linspace(0, 0.85, many)))
 
 
-def legend_below(figure: Figure, axes: Sequence[Axes], columns: int) -> None:
+def legend_below(figure: Figure, axes: Iterable[Axes], columns: int) -> None:
     """One legend under all panels, each label once."""
     handles: dict[str, Any] = {}
     for one in axes:

@@ -14,7 +14,7 @@ from neuralcollapse.simulate.quantities import PARTS
 _LOWEST = 1e-3
 _PANELS = {"limit": "free features, vanishing limit", "held": "free features, held ridge",
            "network": "networks on the digits, held ridge"}
-_TARGETS = {"own": ("o", 7, "orange", "to the loss's own prediction"), "seli": ("s", 4, "blue", "to plain SELI")}
+_TARGETS = {"own": ("o", 7.5, "orange", "to the loss's own prediction"), "seli": ("s", 5, "blue", "to plain SELI")}
 
 
 def save_losses(rows: Sequence[dict[str, Any]], losses: Sequence[str], folder: Path) -> None:

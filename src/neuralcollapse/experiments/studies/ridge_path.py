@@ -27,6 +27,7 @@ VECTORS = ("classifiers", "embeddings")
 _LOWEST, _HIGHEST = 1e-5, 1.25  # times √n_min, and times √n_max
 _HELD = (0.03, 0.3, 0.9, 1.2)  # times √n_min: what descends at a held ridge; in the last, minorities have merged
 _ZERO = 1e-6  # of the longest classifier
+_SMALL = 0.01  # times √n_min
 _PAIR = np.array([K - 2, K - 1])  # two minority classes
 
 
@@ -153,8 +154,26 @@ def _tables(paths: dict[float, RidgePath], thresholds: list[dict[str, Any]], des
             rows.append([f"R = {ratio:g}", *(f"{to['classifiers'][n]:.3f} / {to['embeddings'][n]:.3f}" for n in near)])
         yield (f"D_W / D_M of the certified geometry to {title} at the path's ridge nearest to each λ/√n_min.\n\n"
                + markdown(["", *(f"{share:g}" for share in shares)], rows))
+    rows = [[f"R = {ratio:g}", part, *_logarithm(path, part)] for ratio, path in paths.items() if ratio > 1
+            for part in VECTORS]
+    yield (f"How slowly: 1/D to SELI = a + b ln(√n_min/λ), fitted over λ ≤ {_SMALL:g}·√n_min; the largest relative "
+           "residual of D; log₁₀ of the λ/√n_min at which the fit has D = 0.01.\n\n"
+           + markdown(["", "", "a", "b", "residual", "log₁₀ for 0.01"], rows))
+    yield from _descent_table(list(paths), descents)
+
+
+def _logarithm(path: RidgePath, part: str) -> list[str]:
+    far = np.log(np.sqrt(N_MIN) / path.ridges)
+    small = far > -np.log(_SMALL)
+    distance = path.to_limit[part][small]
+    b, a = np.polyfit(far[small], 1 / distance, 1)
+    residual = np.abs(1 / (a + b * far[small]) / distance - 1).max()
+    return [f"{a:.2f}", f"{b:.3f}", f"{residual:.1%}", f"{-(100 - a) / b / np.log(10):.0f}"]
+
+
+def _descent_table(ratios: list[float], descents: list[dict[str, Any]]) -> Iterator[str]:
     rows = []
-    for ratio in paths:
+    for ratio in ratios:
         here = [row for row in descents if row["ratio"] == ratio]
         rows.extend([f"R = {ratio:g}", f"{ridge / np.sqrt(N_MIN):.2f}",
                      *(f"{max(row[f'ridge/{part}'] for row in here if row['ridge'] == ridge):.0e}" for part in PARTS),
