@@ -133,8 +133,8 @@ def _tables(ratios: tuple[float, ...], history: list[dict[str, Any]], ends: list
                     for ratio in ratios)] for arm in ARMS]
     yield f"D_W / D_M / D_Z to SELI after {early:,} epochs: medians.\n\n" + markdown(["", *columns], rows)
     for key, title in (("own", "D_W / D_M / D_Z to the certified geometry at the last epoch's ridge: medians"),
-                       ("own to seli", "D_W / D_M / D_Z of that geometry itself to SELI: nearer, this ridge does not "
-                                       "lead")):
+                       ("own to seli", "D_W / D_M / D_Z of that geometry itself to SELI, the nearest that its ridge "
+                                       "leads")):
         rows = [[arm, *(" / ".join(f"{np.median(values(ends, arm, ratio, f'{key}/{part}')):.2g}" for part in PARTS)
                         for ratio in ratios)] for arm in ARMS[1:]]
         yield f"{title}.\n\n" + markdown(["", *columns], rows)
