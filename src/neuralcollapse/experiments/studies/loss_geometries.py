@@ -92,11 +92,11 @@ def free_rows(label: str, where: str, ratios: tuple[float, ...], seeds: tuple[in
         counts = ClassCounts.step(K, ratio, n_min=N_MIN)
         loss = Remedy(recipe, counts, options).loss()
         assert isinstance(loss, VSLoss)
-        vectors = {key: vector for key, vector in loss.vectors.items() if vector is not None}
-        raises = {} if where == "limit" else {"every": 0}
+        given: dict[str, Any] = {key: vector for key, vector in loss.vectors.items() if vector is not None}
+        given |= {} if where == "limit" else {"every": 0}
         runs = simulate(counts, "multipliers", loss=name, steps=steps, seeds=list(seeds), symmetric=True,
                         snapshots=[steps], progress=reporter(f"{label}, R = {ratio:g}, {where}", setting.progress),
-                        **raises, **vectors)
+                        **given)
         limit = "limit" if "limit/logits" in runs.values else "seli"  # plain cross-entropy's limit is SELI
         own = limit if where == "limit" else "ridge"
         for cell, at in enumerate(runs.cells):

@@ -172,7 +172,7 @@ def _logarithm(path: RidgePath, part: str) -> list[str]:
 
 
 def _descent_table(ratios: list[float], descents: list[dict[str, Any]]) -> Iterator[str]:
-    rows = []
+    rows: list[list[str]] = []
     for ratio in ratios:
         here = [row for row in descents if row["ratio"] == ratio]
         rows.extend([f"R = {ratio:g}", f"{ridge / np.sqrt(N_MIN):.2f}",

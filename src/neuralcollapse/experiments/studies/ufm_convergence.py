@@ -50,7 +50,8 @@ def ufm_convergence(setting: Setting) -> str:
     ratios = setting.ratios or (QUICK_RATIOS if setting.quick else RATIOS)
     seeds = setting.seeds or (QUICK_SEEDS if setting.quick else SEEDS)
     epochs = setting.steps or (QUICK_EPOCHS if setting.quick else EPOCHS)
-    history, ends = [], []
+    history: list[dict[str, Any]] = []
+    ends: list[dict[str, Any]] = []
     for ratio in ratios:
         for arm in ARMS:
             runs = _run(arm, ratio, seeds, epochs, setting)
