@@ -78,11 +78,12 @@ def test_its_decays_name_a_law_and_its_uncertainty(study):
 
 
 def test_every_study_is_registered_with_a_summary():
-    assert [entry.name for entry in STUDIES] == ["optimisers", "rates", "steering"]
+    assert [entry.name for entry in STUDIES] == ["deepnet-convergence", "optimisers", "rates", "steering"]
 
 
 @pytest.mark.parametrize(("arguments", "message"), [
-    ({"name": "rate"}, "unknown study 'rate': did you mean 'rates'? known: optimisers, rates, steering"),
+    ({"name": "rate"}, "unknown study 'rate': did you mean 'rates'? known: deepnet-convergence, optimisers, rates, "
+                         "steering"),
     ({"ratios": [0.5]}, "ratios must be at least 1, got 0.5"),
     ({"ratios": []}, "ratios must hold at least one number, got an empty list"),
     ({"seeds": 0}, "seeds must be a whole number ≥ 1, got 0"),

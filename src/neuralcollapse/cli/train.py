@@ -18,7 +18,8 @@ DATA, MODEL = "Data", "Model and training"
                     "neuralcollapse train --resume runs/demo")
 def train(
     config: Annotated[Path | None, typer.Option(help="A YAML file of settings; flags win over it.")] = None,
-    preset: Annotated[str | None, typer.Option(help="A named configuration to start from: demo.")] = None,
+    preset: Annotated[str | None, typer.Option(help="A named configuration to start from: demo, terminal-phase.")
+                      ] = None,
     dataset: Annotated[str | None, typer.Option(help="digits, mnist5k, npz:PATH; see `list`  (default: digits)",
                                                 rich_help_panel=DATA)] = None,
     imbalance: Annotated[str | None, typer.Option(help="step, long-tail, none (equal counts) or natural (as they are)"

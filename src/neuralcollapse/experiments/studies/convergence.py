@@ -45,7 +45,7 @@ ACCELERATED: dict[str, dict[str, Any]] = {
 # In full batches they take too few steps (D_W 0.60 after 600 epochs of 550 images); in batches of 128 at its own
 # ridge the CNN was at 0.15/0.23/0.17 (R = 10) after 150 epochs of 2,200. A ridge three times larger is reached faster.
 _BATCHED: dict[str, Any] = {"batch_size": 64, "epochs": 200, "learning_rate": 2e-3, "feature_penalty": 1.3e-4}
-_PRESET_OWN: dict[str, dict[str, Any]] = {name: _BATCHED for name in ("cnn", "resnet18", "vgg13")}
+_PRESET_OWN: dict[str, dict[str, Any]] = dict.fromkeys(("cnn", "resnet18", "vgg13"), _BATCHED)
 
 
 @STUDIES.register("deepnet-convergence", source="thrampoulidis2022")
