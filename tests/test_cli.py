@@ -629,7 +629,7 @@ BAD_TRAIN = [
      "etf-head, focal, ldam, ldt, logit-adjusted, scl, vs, weighted, weighted-ldt"),
     (["--imbalance", "stepp"], "imbalance must be 'step', 'long-tail', 'none' or 'natural', got 'stepp'"),
     (["--preset", "dmeo"], "unknown preset 'dmeo': did you mean 'demo'? known: cifar10, cifar100, demo, "
-                           "fashion-mnist, image-folder, mnist"),
+                           "fashion-mnist, image-folder, mnist, terminal-phase"),
     (["--preset", "demo", "--config", "settings.yaml"], "give a --config or a --preset, not both"),
     (["--config", "absent.yaml"], "cannot read the configuration 'absent.yaml': No such file or directory"),
     (["--config", "labels.txt"], "the configuration 'labels.txt' must map settings to values, got cat dog cat"),

@@ -18,6 +18,9 @@ from neuralcollapse.registry import references
 from neuralcollapse.show.palette import COLOURS as PALETTE
 from neuralcollapse.simulate.simulation import Simulation
 
+STUDY_NAMES = ["deepnet-convergence", "geometry-vs-ratio", "loss-geometries", "optimisers", "rates", "ridge-path",
+               "steering", "ufm-convergence"]
+
 
 @pytest.fixture(scope="module")
 def study(tmp_path_factory):
@@ -85,13 +88,11 @@ def test_its_decays_name_a_law_and_its_uncertainty(study):
 
 
 def test_every_study_is_registered_with_a_summary():
-    assert [entry.name for entry in STUDIES] == ["geometry-vs-ratio", "loss-geometries", "optimisers", "rates",
-                                                      "ridge-path", "steering", "ufm-convergence"]
+    assert [entry.name for entry in STUDIES] == STUDY_NAMES
 
 
 @pytest.mark.parametrize(("arguments", "message"), [
-    ({"name": "rate"}, "unknown study 'rate': did you mean 'rates'? known: geometry-vs-ratio, loss-geometries, "
-     "optimisers, rates, ridge-path, steering, ufm-convergence"),
+    ({"name": "rate"}, f"unknown study 'rate': did you mean 'rates'? known: {', '.join(STUDY_NAMES)}"),
     ({"ratios": [0.5]}, "ratios must be at least 1, got 0.5"),
     ({"ratios": []}, "ratios must hold at least one number, got an empty list"),
     ({"seeds": 0}, "seeds must be a whole number ≥ 1, got 0"),

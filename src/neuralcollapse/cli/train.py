@@ -19,7 +19,7 @@ DATA, MODEL = "Data", "Model and training"
 def train(
     config: Annotated[Path | None, typer.Option(help="A YAML file of settings; flags win over it.")] = None,
     preset: Annotated[str | None, typer.Option(
-        help="A named configuration to start from: demo, cifar10, …; see `list`.")] = None,
+        help="A named configuration to start from: demo, terminal-phase, cifar10, …; see `list`.")] = None,
     dataset: Annotated[str | None, typer.Option(
         help="digits, mnist5k, cifar10, …, hf:NAME, folder:PATH, parquet:PATH, npz:PATH, tokens:PATH, text:PATH; see "
              "`data`. Its options: --set data_options.size=64  (default: digits)", rich_help_panel=DATA)] = None,
