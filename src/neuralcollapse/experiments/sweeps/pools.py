@@ -1,0 +1,168 @@
+"""Who trains the cells: processes of this machine, or the workers of a Dask cluster.
+
+On this machine every place is a joblib (loky) executor of one process. `joblib.Parallel` has one executor for all
+places, which breaks as a whole when one process is killed: it ends the others, and does not say whose cell it was.
+For the same reason cells go to Dask through its client and not through joblib's backend for it, which passes on the
+first killed worker's error as the end of everything, and names none of its tasks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from concurrent.futures import BrokenExecutor, CancelledError, Future
+import logging
+import os
+from typing import Any, Protocol
+
+from joblib.externals.loky import ProcessPoolExecutor
+
+from neuralcollapse.checks import InvalidInput, shown
+from neuralcollapse.experiments.sweeps.worker import prepare
+
+_SECONDS_TO_CONNECT = 5
+_BLAS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS")
+
+
+class Pool(Protocol):
+    """What a sweep hands its cells to."""
+
+    threads: int | None
+    """For runs that leave theirs open; None: those that the worker has."""
+    attempts: int
+    """How many killed workers a cell may cost."""
+    killed: tuple[type[BaseException], ...]
+    """What a future raises when its worker was killed."""
+
+    @property
+    def free(self) -> bool:
+        """Whether a cell can be handed over now."""
+
+    def submit(self, task: Callable[..., Any], *arguments: Any) -> Future[Any]:
+        """Start a task."""
+
+    def release(self, future: Future[Any]) -> None:
+        """Give back the place of a task that has ended."""
+
+    def each(self, task: Callable[..., Any], *arguments: Any) -> list[Future[Any]]:
+        """Start a task that every worker should do before its first cell."""
+
+    def close(self) -> None:
+        """End everything, also what is still going on."""
+
+
+class LocalPool:
+    """Processes of this machine, which share its cores.
+
+    Parameters
+    ----------
+    jobs : int
+        How many.
+    threads : int
+        Of each.
+    """
+
+    attempts = 2
+    killed: tuple[type[BaseException], ...] = (BrokenExecutor,)
+
+    def __init__(self, jobs: int, threads: int):
+        self.threads: int | None = threads
+        self._environment = dict.fromkeys(_BLAS, str(threads))
+        self._idle = [self._start() for _ in range(jobs)]
+        self._busy: dict[Future[Any], Any] = {}
+
+    def _start(self) -> Any:
+        return ProcessPoolExecutor(1, initializer=prepare, initargs=(os.getpid(),), env=self._environment)
+
+    @property
+    def free(self) -> bool:
+        """Whether a process is idle."""
+        return bool(self._idle)
+
+    def submit(self, task: Callable[..., Any], *arguments: Any) -> Future[Any]:
+        """Start a task in an idle process."""
+        executor = self._idle.pop(0)
+        future: Future[Any] = executor.submit(task, *arguments)
+        self._busy[future] = executor
+        return future
+
+    def release(self, future: Future[Any]) -> None:
+        """Give back the process of a task that has ended; a new one when it was killed."""
+        executor = self._busy.pop(future)
+        if isinstance(future.exception(), BrokenExecutor):
+            executor.shutdown(kill_workers=True)
+            executor = self._start()
+        self._idle.append(executor)
+
+    def each(self, task: Callable[..., Any], *arguments: Any) -> list[Future[Any]]:
+        """Start a task in every process."""
+        return [self.submit(task, *arguments) for _ in range(len(self._idle))]
+
+    def close(self) -> None:
+        """Kill every process: run folders are made for that."""
+        for executor in (*self._idle, *self._busy.values()):
+            executor.shutdown(kill_workers=True)
+
+
+class ClusterPool:
+    """The workers of a Dask cluster, which share a file system with this machine.
+
+    Parameters
+    ----------
+    address : str
+        Of the scheduler: tcp://HOST:PORT.
+
+    Raises
+    ------
+    InvalidInput
+        No scheduler answers there, or Dask is not installed.
+    """
+
+    threads: int | None = None
+    attempts = 1  # the scheduler has tried other workers itself: distributed.scheduler.allowed-failures
+
+    def __init__(self, address: str):
+        try:
+            from distributed import Client, KilledWorker
+        except ImportError:
+            raise InvalidInput("a sweep on a cluster needs dask.distributed, which is not installed: "
+                               "pip install 'neuralcollapse[cluster]'") from None
+        self.address = address
+        self.killed: tuple[type[BaseException], ...] = (KilledWorker,)
+        for name in ("distributed.client", "distributed.comm"):  # what they have to say, errors say in one line
+            logging.getLogger(name).setLevel(logging.CRITICAL)
+        try:
+            self._client = Client(address, timeout=_SECONDS_TO_CONNECT, set_as_default=False, name="neuralcollapse")
+        except (OSError, ValueError, TypeError) as error:
+            raise InvalidInput(f"--scheduler must be the address that `dask scheduler` printed, such as "
+                               f"tcp://10.0.0.1:8786, and none answers at '{address}': {shown(error, 120)}") from None
+        self._executor = self._client.get_executor(pure=False)
+
+    @property
+    def free(self) -> bool:
+        """Always: the scheduler keeps the queue."""
+        return True
+
+    @property
+    def workers(self) -> int:
+        """How many there are now."""
+        return len(self._client.scheduler_info(n_workers=-1)["workers"])
+
+    def submit(self, task: Callable[..., Any], *arguments: Any) -> Future[Any]:
+        """Queue a task."""
+        future: Future[Any] = self._executor.submit(task, *arguments)
+        return future
+
+    def release(self, future: Future[Any]) -> None:
+        """Raise InvalidInput when the task ended because the scheduler is gone."""
+        if future.cancelled() or isinstance(future.exception(), CancelledError):
+            raise InvalidInput(f"the Dask scheduler at '{self.address}' is gone: start it again and give the same "
+                               "command to go on (nothing that was measured is lost)")
+
+    def each(self, task: Callable[..., Any], *arguments: Any) -> list[Future[Any]]:
+        """Queue a task once: workers come and go."""
+        return [self.submit(task, *arguments)]
+
+    def close(self) -> None:
+        """Take back what has not begun; what is going on hears of it from the sweep's folder."""
+        self._executor.shutdown(wait=False)
+        self._client.close(timeout=_SECONDS_TO_CONNECT)
