@@ -1,14 +1,14 @@
 """A sweep file: the settings that all runs share and those that vary, resolved into named configurations.
 
-    preset: demo                    # optional: where the shared settings start from
-    base: {dataset: digits, epochs: 100}
-    grid:                           # every combination of these
-      ratio: [1, 10, 100]
-      loss_options.gamma: [0.1, 0.2]
-    cells:                          # optional: settings that vary together; each is crossed with the grid
-      - {model: mlp, learning_rate: 0.1}
-      - {model: cnn, learning_rate: 0.01}
-    seeds: 3                        # optional: how many, or a list; seed by seed is run
+preset: demo                    # optional: where the shared settings start from
+base: {dataset: digits, epochs: 100}
+grid:                           # every combination of these
+  ratio: [1, 10, 100]
+  loss_options.gamma: [0.1, 0.2]
+cells:                          # optional: settings that vary together; each is crossed with the grid
+  - {model: mlp, learning_rate: 0.1}
+  - {model: cnn, learning_rate: 0.01}
+seeds: 3                        # optional: how many, or a list; seed by seed is run
 """
 
 from __future__ import annotations

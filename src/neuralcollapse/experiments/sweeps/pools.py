@@ -8,8 +8,9 @@ first killed worker's error as the end of everything, and names none of its task
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
-from concurrent.futures import BrokenExecutor, CancelledError, Future
+from concurrent.futures import BrokenExecutor, CancelledError, Future, ThreadPoolExecutor
 import logging
 import os
 from typing import Any, Protocol
@@ -123,6 +124,7 @@ class ClusterPool:
     def __init__(self, address: str):
         try:
             from distributed import Client, KilledWorker
+            from distributed.comm.core import connect
         except ImportError:
             raise InvalidInput("a sweep on a cluster needs dask.distributed, which is not installed: "
                                "pip install 'neuralcollapse[cluster]'") from None
@@ -130,11 +132,19 @@ class ClusterPool:
         self.killed: tuple[type[BaseException], ...] = (KilledWorker,)
         for name in ("distributed.client", "distributed.comm"):  # what they have to say, errors say in one line
             logging.getLogger(name).setLevel(logging.CRITICAL)
-        try:
+
+        async def call() -> None:
+            # `connect` waits without end for the first word of something that is no scheduler.
+            await (await asyncio.wait_for(connect(address), _SECONDS_TO_CONNECT)).close()
+
+        try:  # a Client that does not connect goes on trying in the background; a thread, as a notebook has a loop
+            with ThreadPoolExecutor(1) as thread:
+                thread.submit(asyncio.run, call()).result()
             self._client = Client(address, timeout=_SECONDS_TO_CONNECT, set_as_default=False, name="neuralcollapse")
         except (OSError, ValueError, TypeError) as error:
-            raise InvalidInput(f"--scheduler must be the address that `dask scheduler` printed, such as "
-                               f"tcp://10.0.0.1:8786, and none answers at '{address}': {shown(error, 120)}") from None
+            why = shown(error, 120) or f"silent for {_SECONDS_TO_CONNECT} s"
+            raise InvalidInput(f"no Dask scheduler answers at '{address}', expected an address that `dask scheduler` "
+                               f"printed, such as tcp://10.0.0.1:8786 ({why})") from None
         self._executor = self._client.get_executor(pure=False)
 
     @property
