@@ -30,6 +30,7 @@ from neuralcollapse.experiments.config import TrainConfig, read_mapping
 _PARTS = ("preset", "base", "grid", "cells", "seeds")
 _MOST_CELLS = 100_000
 _LONGEST_NAME = 100
+_MANY_EPOCHS = 10**9
 
 
 @dataclass(frozen=True)
@@ -185,14 +186,19 @@ def _cell(base: Mapping[str, Any], settings: Mapping[str, Any]) -> GridCell:
 
 def _problems(given: Mapping[str, Any]) -> list[str]:
     """What is wrong with each setting by itself; none when they are wrong together only."""
-    found = []
-    for key, value in given.items():
-        alone = {key: value} if key == "epochs" else {"epochs": given.get("epochs", 10**9), key: value}
-        try:
-            TrainConfig(**alone)
-        except InvalidInput as error:
-            found.append(str(error))
-    return list(dict.fromkeys(found))
+    epochs = given.get("epochs", _MANY_EPOCHS)  # within which lists of epochs must lie
+    of_epochs = _problem(epochs=epochs)
+    within = _MANY_EPOCHS if of_epochs else epochs
+    others = (_problem(**{"epochs": within, key: value}) for key, value in given.items() if key != "epochs")
+    return list(dict.fromkeys(filter(None, (of_epochs, *others))))
+
+
+def _problem(**settings: Any) -> str | None:
+    try:
+        TrainConfig(**settings)
+    except InvalidInput as error:
+        return str(error)
+    return None
 
 
 def _words(settings: Mapping[str, Any]) -> list[str]:

@@ -8,12 +8,13 @@ first killed worker's error as the end of everything, and names none of its task
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 import asyncio
 from collections.abc import Callable
 from concurrent.futures import BrokenExecutor, CancelledError, Future, ThreadPoolExecutor
 import logging
 import os
-from typing import Any, Protocol
+from typing import Any
 
 from joblib.externals.loky import ProcessPoolExecutor
 
@@ -24,7 +25,7 @@ _SECONDS_TO_CONNECT = 5
 _BLAS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS")
 
 
-class Pool(Protocol):
+class Pool(ABC):
     """What a sweep hands its cells to."""
 
     threads: int | None
@@ -35,23 +36,28 @@ class Pool(Protocol):
     """What a future raises when its worker was killed."""
 
     @property
+    @abstractmethod
     def free(self) -> bool:
         """Whether a cell can be handed over now."""
 
+    @abstractmethod
     def submit(self, task: Callable[..., Any], *arguments: Any) -> Future[Any]:
         """Start a task."""
 
+    @abstractmethod
     def release(self, future: Future[Any]) -> None:
         """Give back the place of a task that has ended."""
 
+    @abstractmethod
     def each(self, task: Callable[..., Any], *arguments: Any) -> list[Future[Any]]:
         """Start a task that every worker should do before its first cell."""
 
+    @abstractmethod
     def close(self) -> None:
         """End everything, also what is still going on."""
 
 
-class LocalPool:
+class LocalPool(Pool):
     """Processes of this machine, which share its cores.
 
     Parameters
@@ -104,7 +110,7 @@ class LocalPool:
             executor.shutdown(kill_workers=True)
 
 
-class ClusterPool:
+class ClusterPool(Pool):
     """The workers of a Dask cluster, which share a file system with this machine.
 
     Parameters
