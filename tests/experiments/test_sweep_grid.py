@@ -31,11 +31,7 @@ def setting(config, key):
 @given(grids())
 def test_a_grid_is_its_product_under_names_that_are_folders_of_their_own(grid):
     base = {"epochs": 5, "loss_options": {"gamma": 0.5}}
-    try:
-        cells = read_sweep({"base": base, "grid": grid})
-    except InvalidInput as error:
-        assert str(error).startswith("every cell must differ")  # -0.0 and 0.0, say
-        return
+    cells = read_sweep({"base": base, "grid": grid})
     wanted = list(product(*grid.values()))
     assert [tuple(setting(cell.config, key) for key in grid) for cell in cells] == wanted
     assert all(setting(cell.config, "loss_options.gamma") == 0.5 for cell in cells)
@@ -48,10 +44,10 @@ def test_a_grid_is_its_product_under_names_that_are_folders_of_their_own(grid):
 def test_cells_are_crossed_with_the_grid_and_seeds_come_last():
     cells = read_sweep({"base": {"epochs": 3}, "grid": {"ratio": [1, 10]}, "seeds": [5, 7],
                         "cells": [{"model": "mlp", "learning_rate": "1e-3"}, {"model": "cnn"}]})
+    models = ("model-mlp_learning_rate-0.001", "model-cnn")
     assert [cell.name for cell in cells] == [
-        f"{model}_ratio-{ratio}_seed-{seed}" for seed in (5, 7) for model in ("model-mlp_learning_rate-0.001", "model-cnn")
-        for ratio in (1, 10)]
-    assert cells[0].settings == {"model": "mlp", "learning_rate": 1e-3, "ratio": 10 ** 0, "seed": 5}
+        f"{model}_ratio-{ratio}_seed-{seed}" for seed in (5, 7) for model in models for ratio in (1, 10)]
+    assert cells[0].settings == {"model": "mlp", "learning_rate": 1e-3, "ratio": 1, "seed": 5}
     assert cells[-1].config == TrainConfig(epochs=3, model="cnn", ratio=10, seed=7)
 
 

@@ -1,4 +1,4 @@
-"""Sweeps in real processes: what is missing is trained, what fails is recorded, and no kill loses or changes anything."""
+"""Sweeps in real processes: what is missing is trained, what fails is recorded, and no kill changes anything."""
 
 from concurrent.futures import ThreadPoolExecutor
 import json
@@ -56,7 +56,7 @@ def written(folder):
     return {path: path.stat().st_mtime_ns for name in NAMES for path in (folder / name).rglob("*") if path.is_file()}
 
 
-def wait_for(condition, seconds=120):
+def wait_for(condition, seconds=600):
     end = time.monotonic() + seconds
     while not (found := condition()):
         assert time.monotonic() < end, "waited in vain"
@@ -151,7 +151,7 @@ def test_interrupted_or_killed_at_any_moment_it_goes_on_to_the_same(undisturbed,
     first = subprocess.Popen([*command, "--jobs", "1"], stderr=subprocess.PIPE, text=True, start_new_session=True)
     training = wait_for(lambda: at_work(out))
     os.killpg(first.pid, signal.SIGINT)  # as a terminal does
-    assert first.communicate(timeout=60)[1].splitlines()[-1] == (
+    assert first.communicate(timeout=600)[1].splitlines()[-1] == (
         f"Stopped. Continue with:  neuralcollapse sweep {file} --out {out}")
     assert first.returncode == 130
     wait_for(lambda: gone(training))
@@ -196,7 +196,7 @@ def test_one_process_at_a_time_trains_a_cell(tmp_path):
             time.sleep(0.5)
             assert not waiting.done()
             assert not (folder.path / "a").exists()
-        assert waiting.result(60) == {"state": "done"}
+        assert waiting.result(600) == {"state": "done"}
 
 
 def test_threads_left_open_are_shared_and_stay_those_a_run_began_with(tmp_path):
@@ -244,7 +244,7 @@ def test_a_cluster_trains_the_same_and_goes_on_without_a_killed_worker(undisturb
         result = thread.submit(sweep, GRID, out, scheduler=address)
         killed = wait_for(lambda: result.done() or at_work(out))
         workers[killed].kill()
-        cells = result.result(300).cells
+        cells = result.result(600).cells
     assert [(cell.name, cell.state) for cell in cells] == [(name, "done") for name in NAMES]
     for name in NAMES:
         assert untimed(out / name) == untimed(undisturbed / name)
@@ -315,6 +315,6 @@ def test_the_live_table_keeps_who_matters_when_it_is_too_long(capsys):
     assert rows[0] == ["cell", "state", "epoch", "balanced", "accuracy", "NC1", "D_W"]
     assert ["cell-3", "done", "9/9", "0.5", "–", "–"] in rows
     assert ["cell-20", "running", "4/9", "–", "–", "–"] in rows
-    assert rows[-1] == "40 cells: 1 done, 1 running, 37 waiting, 1 failed".split()
+    assert " ".join(rows[-1]) == "40 cells: 1 done, 1 running, 37 waiting, 1 failed"
     assert "no [such] file" in text
     assert len(rows) <= 12

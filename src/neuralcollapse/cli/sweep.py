@@ -71,10 +71,10 @@ def compare(
     from neuralcollapse.show.comparison import write_comparison
 
     found = read_runs(runs)
+    if not found.runs:
+        raise InvalidInput(f"compare needs at least one run: {'; '.join(found.problems)}")
     for problem in found.problems:
         typer.echo(f"neuralcollapse: left out: {problem}", err=True)
-    if not found.runs:
-        raise InvalidInput(f"compare needs at least one run, got none in {', '.join(map(str, runs))}")
     out.mkdir(parents=True, exist_ok=True)
     table = write_table(runs_table(found), out / "runs.parquet")
     page = write_comparison(found, out / "report.html")

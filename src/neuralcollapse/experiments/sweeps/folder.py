@@ -17,6 +17,7 @@ from dataclasses import replace
 import json
 import os
 from pathlib import Path
+import re
 from typing import Any
 from uuid import uuid4
 
@@ -158,12 +159,14 @@ class SweepFolder:
 
 
 def run_folders(path: Path) -> list[Path]:
-    """The folders in `path` that hold runs, by name, broken ones among them."""
+    """The folders in `path` that hold runs, broken ones among them, by name: seed-2 before seed-10."""
     try:
-        entries = sorted(entry for entry in path.iterdir() if entry.is_dir() and not entry.name.startswith("."))
+        entries = [entry for entry in path.iterdir() if entry.is_dir() and not entry.name.startswith(".")]
     except OSError as error:
         raise InvalidInput(f"cannot read '{path}': {error.strerror}") from None
-    return [entry for entry in entries if (entry / CONFIG).exists() or (entry / DATA).exists()]
+    return sorted((entry for entry in entries if (entry / CONFIG).exists() or (entry / DATA).exists()),
+                  key=lambda entry: [int(part) if part.isdecimal() else part
+                                     for part in re.split(r"([0-9]+)", entry.name)])
 
 
 def failures(path: Path) -> dict[str, dict[str, Any]]:

@@ -10,10 +10,12 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import BrokenExecutor, CancelledError, Future, ThreadPoolExecutor
+from contextlib import contextmanager
 import logging
 import os
+import signal
 from typing import Any
 
 from joblib.externals.loky import ProcessPoolExecutor
@@ -57,6 +59,19 @@ class Pool(ABC):
         """End everything, also what is still going on."""
 
 
+@contextmanager
+def _interrupts_held() -> Iterator[None]:
+    """A process started meanwhile never hears Ctrl-C, also not in the seconds before `prepare` runs in it."""
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
 class LocalPool(Pool):
     """Processes of this machine, which share its cores.
 
@@ -88,7 +103,8 @@ class LocalPool(Pool):
     def submit(self, task: Callable[..., Any], *arguments: Any) -> Future[Any]:
         """Start a task in an idle process."""
         executor = self._idle.pop(0)
-        future: Future[Any] = executor.submit(task, *arguments)
+        with _interrupts_held():
+            future: Future[Any] = executor.submit(task, *arguments)
         self._busy[future] = executor
         return future
 

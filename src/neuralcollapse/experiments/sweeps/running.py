@@ -18,7 +18,7 @@ from neuralcollapse.experiments.run import HISTORY, Run, read_history
 from neuralcollapse.experiments.sweeps.folder import SweepFolder
 from neuralcollapse.experiments.sweeps.grid import GridCell, read_sweep
 from neuralcollapse.experiments.sweeps.pools import ClusterPool, LocalPool, Pool
-from neuralcollapse.experiments.sweeps.worker import run_cell, unknown_names
+from neuralcollapse.experiments.sweeps.worker import failure, run_cell, unknown_names
 
 _SECONDS_BETWEEN_LOOKS = 0.5
 _SECONDS_UNTIL_SEEN = 10.0  # a network file system may take a while to show what another machine wrote
@@ -210,16 +210,15 @@ class _Sweeping:
             if self.killed[state.name] < self.pool.attempts:
                 state.state = "waiting"
                 return False
-            outcome = {"state": "failed", "error": {
-                "type": "WorkerKilled", "message": "the worker that trained it was killed, and so was the one that "
-                "tried again: is there enough memory?", "traceback": "", "where": where}}
+            outcome = failure("WorkerKilled", "the worker that trained it was killed, and so was the one that tried "
+                              "again: is there enough memory?", where)
         except Exception as error:  # whatever a worker could not send, such as a module it does not have
-            outcome = {"state": "failed", "error": {"type": type(error).__name__, "message": str(error),
-                                                    "traceback": "", "where": "a worker"}}
+            outcome = failure(type(error).__name__, str(error), "a worker")
+        if outcome["state"] == "stopped":
+            outcome = failure("Superseded", "another sweep has taken over the folder", "a worker")
         if outcome["state"] == "done" and not self._visible(state):
-            outcome = {"state": "failed", "error": {
-                "type": "NotShared", "message": f"a worker finished it, but '{state.folder}' does not show it here: "
-                "the workers must share its file system", "traceback": "", "where": "a worker"}}
+            outcome = failure("NotShared", f"a worker finished it, but '{state.folder}' does not show it here: the "
+                              "workers must share its file system", "a worker")
         state.state, state.error = outcome["state"], outcome.get("error")
         if state.error is not None:
             self.folder.save_failure(state.name, state.error)

@@ -88,18 +88,21 @@ def run_cell(sweep: str, name: str, settings: dict[str, Any], session: str, thre
     while (seen := folder.session()) is None and time.monotonic() < begin + _PATIENCE:
         time.sleep(0.2)
     if seen is None:
-        return {"state": "failed", "error": {
-            "type": "NotShared", "message": f"{here} does not see the sweep in '{sweep}': the workers must share its "
-            "file system", "traceback": "", "where": here}}
+        return failure("NotShared", f"{here} does not see the sweep in '{sweep}': the workers must share its file "
+                       "system", here)
     try:
         with _ONE_AT_A_TIME, folder.lock(name), folder.at_work(name, here):
             _train(folder, name, TrainConfig(**settings), session, threads)
     except _Superseded:
         return {"state": "stopped"}
     except (Exception, SystemExit) as error:
-        return {"state": "failed", "error": {"type": type(error).__name__, "message": str(error),
-                                             "traceback": traceback.format_exc(), "where": here}}
+        return failure(type(error).__name__, str(error), here, traceback.format_exc())
     return {"state": "done"}
+
+
+def failure(kind: str, message: str, where: str, trace: str = "") -> dict[str, Any]:
+    """What is said of a cell that failed."""
+    return {"state": "failed", "error": {"type": kind, "message": message, "traceback": trace, "where": where}}
 
 
 def _train(folder: SweepFolder, name: str, config: TrainConfig, session: str, threads: int | None) -> None:
