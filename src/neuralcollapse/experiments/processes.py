@@ -27,7 +27,7 @@ _LOST = ("gloo", "nccl", "connection", "timed out", "timeout")
 
 
 def join_processes(device: str) -> Accelerator:
-    """accelerate's view of this process: its device, and the others where a launcher started several.
+    """What accelerate knows of this process: its device, and the others where a launcher started several.
 
     Parameters
     ----------
