@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Annotated
 
@@ -31,8 +32,8 @@ def train(
                                                    rich_help_panel=DATA)] = None,
     n_max: Annotated[int | None, typer.Option(
         help="Training samples of the largest class  (default: the most there is)", rich_help_panel=DATA)] = None,
-    model: Annotated[str | None, typer.Option(help="mlp, cnn, resnet18, vgg13 (see `list`) or module:factory",
-                                              rich_help_panel=MODEL)] = None,
+    model: Annotated[str | None, typer.Option(help="mlp, cnn, resnet18, … (see `list`), timm:NAME, "
+                                              "transformers:NAME, module:factory", rich_help_panel=MODEL)] = None,
     loss: Annotated[str | None, typer.Option(
         help="ce, logit-adjusted, vs, …; auto: what `advise` recommends  (default: ce)", rich_help_panel=MODEL)] = None,
     epochs: Annotated[int | None, typer.Option(help="Passes over the training part  (default: 200)",
@@ -64,6 +65,7 @@ def train(
 ) -> None:
     """Train a network on imbalanced data, measure its geometry on the way, and write a report."""
     from neuralcollapse.experiments.config import resolve_config, run_name
+    from neuralcollapse.experiments.processes import leave_processes, rank
     from neuralcollapse.experiments.progress import TrainProgress
     from neuralcollapse.experiments.train import train as train_network
     from neuralcollapse.show import verdict, write_report
@@ -78,12 +80,16 @@ def train(
     }.items() if value is not None}
     chosen = resolve_config(config, preset, flags, settings or [], resume)
     folder = resume or out or Path("runs") / run_name(chosen)
+    progress = TrainProgress() if rank() == 0 else None
     try:
-        with TrainProgress() as progress:
+        with progress or nullcontext():
             run = train_network(chosen, folder, resume=resume is not None, on_epoch=progress)
     except KeyboardInterrupt:
         typer.echo(f"Stopped. Continue with:  neuralcollapse train --resume {folder}", err=True)
         raise typer.Exit(130) from None
+    leave_processes()
+    if progress is None:
+        return
     page = write_report(run)
     if as_json:
         print_json({"run": str(folder), "report": str(page), "last": run.history[-1]})

@@ -62,7 +62,7 @@ class TrainConfig(BaseModel):
         "none", description="standard: a random crop, padded by an eighth of the side, and a flip of each image in "
         "each epoch; the theory wants none.")
 
-    model: str = Field("mlp", description="A registered model, or module:factory.")
+    model: str = Field("mlp", description="A registered model, timm:NAME, transformers:NAME or module:factory.")
     model_options: dict[str, Any] = Field(default_factory=dict, description="Keyword arguments of the model.")
     head_bias: bool = Field(False, description="Give the head a bias, never decayed; the theory has none.")
     loss: str = Field("ce", description="Training loss, a mean over samples: a remedy such as logit-adjusted or vs, "
@@ -74,7 +74,10 @@ class TrainConfig(BaseModel):
         "natural", description="oversampled repeats random samples until every class has as many as the largest; "
         "binding puts the same one example of each class into every batch, for a contrastive loss.")
 
-    epochs: int = Field(200, ge=1, description="Passes over the training part.")
+    epochs: int = Field(200, ge=1, description="Passes over the training part; the most, with terminal_epochs.")
+    terminal_epochs: int | None = Field(
+        None, ge=0, description="Epochs after training error has reached zero, then training stops; the schedule stays "
+        "that of `epochs`. null: always `epochs`.")
     batch_size: int | None = Field(
         128, ge=1, description="Largest batch; the batches of an epoch differ by at most one sample. "
         "null: one full batch.")
@@ -95,14 +98,23 @@ class TrainConfig(BaseModel):
     milestones: list[int] | None = Field(
         None, description="Epochs after which the step schedule decays; null: a third and two thirds.")
     decay: float = Field(0.1, gt=0, le=1, description="Factor of the step schedule.")
+    label_noise: float = Field(
+        0.0, ge=0, lt=1, description="Share of the training labels replaced by another class; counts follow the noisy "
+        "labels, test labels stay.")
+    precision: Literal["float32", "bf16", "fp16"] = Field(
+        "float32", description="Of the forward and backward passes in training (autocast); weights, loss and "
+        "measurements are float32.")
 
     seed: int = Field(0, ge=0, description="Fixes the split, the drawn samples, the weights, the batches.")
     measure: str | list[int] = Field(
-        "log", description="Measured epochs: 'log' (log-spaced), 'every N' or a list; the first and the last "
-        "are always measured.")
+        "log", description="Measured epochs: 'log' (log-spaced), 'every N' or a list; the first and the last, and "
+        "the one of zero error that terminal_epochs waits for, are always measured.")
     center: Literal["classes", "samples", "none"] = Field(
         "classes", description="Centre of the class means: their own mean (zero in every SELI geometry), the "
         "mean of samples, or the origin.")
+    checkpoint_every: float = Field(
+        60.0, ge=0, description="Seconds of training after which the end of an epoch is saved that is not measured; "
+        "measured ones always are. Results do not depend on it.")
     threads: int | None = Field(None, ge=1, description="CPU threads; runs repeat exactly at equal threads.")
     device: Literal["auto", "cpu"] = Field("auto", description="An accelerator if there is one, or the CPU.")
 
@@ -143,7 +155,10 @@ class TrainConfig(BaseModel):
 
     @property
     def measured_epochs(self) -> list[int]:
-        """The epochs, counted from 1, after which the network is measured; ascending."""
+        """The epochs, counted from 1, after which the network is measured; ascending.
+
+        With `terminal_epochs` also the one in which zero error was found, and the last.
+        """
         if isinstance(self.measure, list):
             chosen = self.measure
         elif self.measure == "log":

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from pickle import UnpicklingError
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from neuralcollapse.checks import InvalidInput, OutsideTheory
 from neuralcollapse.counts import ClassCounts
+from neuralcollapse.experiments.batches import labelled_rows
+from neuralcollapse.experiments.checkpoint import unpack
 from neuralcollapse.experiments.config import TrainConfig
 from neuralcollapse.experiments.data import load_data
 from neuralcollapse.experiments.expected import Expected
@@ -117,8 +117,9 @@ def frozen(session: Session, epoch: int) -> Frozen:
     """The features of a session as it is."""
     data, layer = session.data, session.head
     head, features = session.config.ridges(float(data.counts.n))
-    train, test = (session.features(inputs).cpu() for inputs in (data.inputs, data.test_inputs))
-    return Frozen((train, data.labels), (test, data.test_labels), layer.weight.detach().cpu(),
+    parts = ((data.inputs, data.labels), (data.test_inputs, data.test_labels))
+    (labels, train), (test_labels, test) = (labelled_rows(own, session.features(inputs).cpu()) for inputs, own in parts)
+    return Frozen((train, labels), (test, test_labels), layer.weight.detach().cpu(),
                   None if layer.bias is None else layer.bias.detach().cpu(), data.counts, epoch,
                   Expected.of(session.config, data.counts), (head * features) ** 0.5 or None,
                   session.config.feature_penalty or None)
@@ -128,9 +129,7 @@ def _restore(session: Session, run: Run) -> int:
     checkpoint = RunFolder(run.path).checkpoint
     if not checkpoint.is_file():
         raise InvalidInput(f"'{run.path}' has no checkpoint yet: wait for its first measured epoch")
-    try:
-        saved = torch.load(checkpoint, map_location=session.accelerator.device, weights_only=True)
-        session.restore(saved)
-        return int(saved["clock"]["epoch"])
-    except (OSError, RuntimeError, ValueError, KeyError, TypeError, EOFError, UnpicklingError):
-        raise InvalidInput(f"the checkpoint of '{run.path}' cannot be read") from None
+    clock = unpack(session, checkpoint.read_bytes())
+    if clock is None:
+        raise InvalidInput(f"the checkpoint of '{run.path}' cannot be read")
+    return clock.epoch

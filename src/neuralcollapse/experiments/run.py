@@ -1,38 +1,52 @@
 """The folder a run leaves: written so that a kill loses nothing, read while the run goes on.
 
     config.yaml, environment.json, data.json   what was trained, where, on which samples
-    indices.npz                                the drawn samples: `train` and `test`
+    indices.npz                                the drawn samples: `train` and `test`; with label noise `noisy`, the
+                                               positions in `train` whose labels were replaced, and `noisy_labels`
     history.jsonl                              one object per measured epoch, on disk before training goes on
     geometry.safetensors                       "epoch_000012/classifiers", "/embeddings", "/logits", unit norm
     checkpoint/                                the state that a resumed run continues from
     rescue.json                                once finished: what became of every class (`steer.rescue`)
+    .lock                                      held by the process that writes
 
 Files other than the history are replaced as a whole, so that a reader sees the old or the new one.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from functools import cached_property
 import json
-import os
 from pathlib import Path
 from typing import Any
 
 from jaxtyping import Float
 import numpy as np
-from safetensors import SafetensorError
 from safetensors import numpy as safetensors
 import yaml
 
 from neuralcollapse.checks import InvalidInput, shown
 from neuralcollapse.counts import ClassCounts
+from neuralcollapse.experiments.run_files import (
+    append_line,
+    json_bytes,
+    mend_history,
+    read_geometry,
+    read_history,
+    replacing,
+    sole_writer,
+    write,
+    writing,
+)
 
 CONFIG, ENVIRONMENT, DATA, INDICES = "config.yaml", "environment.json", "data.json", "indices.npz"
 HISTORY, GEOMETRY, CHECKPOINT = "history.jsonl", "geometry.safetensors", "checkpoint"
-RESCUE = "rescue.json"
-_OURS = (CONFIG, ENVIRONMENT, DATA, INDICES, HISTORY, GEOMETRY, CHECKPOINT, RESCUE)
+RESCUE, LOCK = "rescue.json", ".lock"
+_OURS = (CONFIG, ENVIRONMENT, DATA, INDICES, HISTORY, GEOMETRY, CHECKPOINT, RESCUE, "lock")
+FORMAT = 1
+"""Of the folder, in `data.json`; a folder without one is older and is read as well, a newer one is refused."""
+
 # Grams are k×k per measured epoch: above this many classes they would outweigh everything else.
 GRAMS_UP_TO = 200
 
@@ -63,7 +77,12 @@ class Run:
                 reason = (f"it has no {name}" if folder.is_dir() else "it is a file" if folder.exists() else
                           "there is no such folder")
                 raise InvalidInput(f"'{path}' is not a run folder: {reason}")
-        return cls(folder)
+        run = cls(folder)
+        written = run.data.get("format", 0)
+        if not isinstance(written, int) or written > FORMAT:
+            raise InvalidInput(f"'{path}' was written by a newer neuralcollapse, in format {shown(written)}: this one "
+                               f"reads up to {FORMAT}")
+        return run
 
     @property
     def name(self) -> str:
@@ -105,9 +124,15 @@ class Run:
         return [record["epoch"] for record in self.history]
 
     @property
+    def last_epoch(self) -> int:
+        """The epoch it ends with: that of the settings, or an earlier one once training error has been zero."""
+        terminal = self.history[-1].get("terminal") if self.history else None
+        return int((terminal or {}).get("last_epoch") or self.config["epochs"])
+
+    @property
     def finished(self) -> bool:
         """Whether the last epoch has been measured."""
-        return bool(self.history) and self.history[-1]["epoch"] >= self.config["epochs"]
+        return bool(self.history) and self.history[-1]["epoch"] >= self.last_epoch
 
     @cached_property
     def rescue(self) -> list[dict[str, Any]] | None:
@@ -169,29 +194,32 @@ class RunFolder:
         """Start a run in a new or empty folder, or over one that has not measured anything yet."""
         folder = cls(path)
         require_free(path)
-        with _writing(folder.path):
+        with writing(folder.path):
             folder.path.mkdir(parents=True, exist_ok=True)
-            with _replacing(folder.path / INDICES) as file:
+            with replacing(folder.path / INDICES) as file:
                 np.savez_compressed(file, allow_pickle=False, **indices)
             for stale in (folder.checkpoint, folder.path / GEOMETRY, folder.path / RESCUE):
                 stale.unlink(missing_ok=True)
-            _write(folder.path / ENVIRONMENT, _json_bytes(environment, indent=1))
-            _write(folder.path / DATA, _json_bytes(data))
-            _write(folder.path / HISTORY, b"")
-            _write(folder.path / CONFIG, config.encode())  # last: with it the folder is a run
+            write(folder.path / ENVIRONMENT, json_bytes(environment, indent=1))
+            write(folder.path / DATA, json_bytes(data))
+            write(folder.path / HISTORY, b"")
+            write(folder.path / CONFIG, config.encode())  # last: with it the folder is a run
         return folder
+
+    def held(self) -> AbstractContextManager[None]:
+        """A context in which no other process may write the folder; InvalidInput when one does already."""
+        return sole_writer(self.path, LOCK)
 
     def append(self, record: Mapping[str, Any]) -> None:
         """Add one line to the history; it is on disk when this returns."""
-        with _writing(self.path), (self.path / HISTORY).open("ab") as file:
-            file.write(_json_bytes(record) + b"\n")
-            file.flush()
-            os.fsync(file.fileno())
+        content = json_bytes(record)
+        with writing(self.path):
+            append_line(self.path / HISTORY, content)
 
     def save_rescue(self, classes: list[dict[str, Any]]) -> None:
         """Write what became of every class."""
-        with _writing(self.path):
-            _write(self.path / RESCUE, _json_bytes({"classes": classes}))
+        with writing(self.path):
+            write(self.path / RESCUE, json_bytes({"classes": classes}))
 
     def add_grams(self, epoch: int, grams: Mapping[str, Float[np.ndarray, "k k"]]) -> None:
         """Add the Grams of one epoch, as float32; left out above 200 classes."""
@@ -199,15 +227,15 @@ class RunFolder:
             return
         named = {_prefix(epoch) + name: np.ascontiguousarray(gram, dtype=np.float32)
                  for name, gram in grams.items()}
-        with _writing(self.path):
-            _write(self.path / GEOMETRY, safetensors.save({**read_geometry(self.path / GEOMETRY), **named}),
+        with writing(self.path):
+            write(self.path / GEOMETRY, safetensors.save({**read_geometry(self.path / GEOMETRY), **named}),
                    durable=False)
 
     def save_checkpoint(self, content: bytes) -> None:
         """Replace the state that a resumed run continues from."""
-        with _writing(self.path):
+        with writing(self.path):
             self.checkpoint.parent.mkdir(exist_ok=True)
-            _write(self.checkpoint, content)
+            write(self.checkpoint, content)
 
     @property
     def checkpoint(self) -> Path:
@@ -216,15 +244,14 @@ class RunFolder:
 
     def mend_history(self) -> None:
         """Cut off a last line that a kill left half-written."""
-        records = read_history(self.path / HISTORY)
-        with _writing(self.path):
-            _write(self.path / HISTORY, b"".join(_json_bytes(record) + b"\n" for record in records))
+        with writing(self.path):
+            mend_history(self.path / HISTORY)
 
 
 def require_free(path: str | Path) -> None:
     """Raise InvalidInput when a new run in `path` would overwrite something."""
     folder = Path(path)
-    with _writing(folder):
+    with writing(folder):
         others = [entry.name for entry in folder.iterdir()] if folder.is_dir() else []
     if not others:
         return
@@ -239,60 +266,5 @@ def require_free(path: str | Path) -> None:
                            "or choose another folder")
 
 
-def read_history(path: Path) -> list[dict[str, Any]]:
-    """The records of a history; a last line that is not whole is left out: it is still being written."""
-    try:
-        lines = path.read_bytes().rstrip(b"\n").split(b"\n")
-    except FileNotFoundError:
-        return []
-    except OSError as error:
-        raise InvalidInput(f"cannot read '{path}': {error.strerror}") from None
-    records = []
-    for number, line in enumerate(lines, start=1):
-        try:
-            records.append(json.loads(line))
-        except (json.JSONDecodeError, UnicodeDecodeError):
-            if number < len(lines):
-                raise InvalidInput(f"line {number} of '{path}' must be JSON, got {shown(line)}") from None
-    return records
-
-
-def read_geometry(path: Path) -> dict[str, np.ndarray]:
-    """The Grams by name; none when the file is missing or not whole, as after a copy of a running run."""
-    try:
-        return dict(safetensors.load(path.read_bytes()))
-    except (OSError, SafetensorError):
-        return {}
-
-
 def _prefix(epoch: int) -> str:
     return f"epoch_{epoch:06d}/"
-
-
-def _json_bytes(content: Mapping[str, Any], indent: int | None = None) -> bytes:
-    return json.dumps(content, indent=indent, ensure_ascii=False, allow_nan=False).encode()
-
-
-def _write(path: Path, content: bytes, durable: bool = True) -> None:
-    with _replacing(path, durable) as file:
-        file.write(content)
-
-
-@contextmanager
-def _replacing(path: Path, durable: bool = True) -> Iterator[Any]:
-    """A file that takes the place of `path` only once it is complete (and, when durable, on disk)."""
-    temporary = path.with_name(f".{path.name}.tmp")
-    with temporary.open("wb") as file:
-        yield file
-        file.flush()
-        if durable:
-            os.fsync(file.fileno())
-    os.replace(temporary, path)
-
-
-@contextmanager
-def _writing(path: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise InvalidInput(f"cannot write to '{path}': {error.strerror or error}") from None

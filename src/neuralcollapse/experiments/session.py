@@ -2,36 +2,45 @@
 
 Nothing random outlives an epoch: the weights come from the seed, and each epoch's order (and dropout, if a
 model has any) from the seed and the epoch's number. A resumed run therefore needs no random state.
+
+In several processes each takes its part of every batch, and the gradient is that of the whole batch's mean: a run is
+the one-process run up to the order of summation. Batch norm is the exception on CPUs, where torch has none across
+processes: each normalises by its own part, and the first one's running statistics are kept. On GPUs it is shared.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import cached_property
 import os
 from typing import Any
 
-from accelerate import Accelerator
-from jaxtyping import Float
+from jaxtyping import Float, Int
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor, distributed, nn
 from torch.nn import functional as F
 
 from neuralcollapse.checks import InvalidInput
+from neuralcollapse.experiments.batches import Batches, epoch_seed, labelled_rows, own_stretch
 from neuralcollapse.experiments.config import TrainConfig
 from neuralcollapse.experiments.data import Data
 from neuralcollapse.experiments.expected import Expected
+from neuralcollapse.experiments.label_noise import with_label_noise
 from neuralcollapse.experiments.models import build_model
+from neuralcollapse.experiments.optimiser import make_optimizer
+from neuralcollapse.experiments.processes import join_processes, processes, rank
 from neuralcollapse.experiments.remedied import bound, contrasted, drawn, make_loss, put_head
 from neuralcollapse.experiments.score import Scored
 from neuralcollapse.measure import Measurement, measure_model
+from neuralcollapse.measure.sharing import summed
 from neuralcollapse.measure.wrapped import evaluating
 from neuralcollapse.predict import Geometry
 from neuralcollapse.steer import SupConLoss
 
 _AT_ONCE = 512
+_HALF = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 class Session:
@@ -41,70 +50,83 @@ class Session:
     ----------
     config : TrainConfig
     data : Data
+        Label noise is put on it here, where the settings ask for some: `session.data` has it.
 
     Raises
     ------
     InvalidInput
-        A model that cannot be built.
+        A model that cannot be built, more processes than samples in a batch.
     """
 
     def __init__(self, config: TrainConfig, data: Data):
-        self.config, self.data = config, data
-        self.accelerator = Accelerator(cpu=config.device == "cpu")
+        self.config = config
+        self.data, self.noise = with_label_noise(config, data)
+        data = self.data
+        self.accelerator = join_processes(config.device)
+        device = self.accelerator.device
         torch.manual_seed(config.seed)
-        model = build_model(config.model, data.shape, data.counts.k, config.head_bias, **config.model_options)
+        model = build_model(config.model, data.shape, data.counts.k, config.head_bias,
+                            tokens=getattr(data, "tokens", None), next_token=data.labels.ndim > 1,
+                            **config.model_options)
         model = put_head(model, config, data.counts)
-        self._loss = make_loss(config, data.counts)
+        self._loss = make_loss(config, data.counts).to(device)
         if isinstance(self._loss, SupConLoss):
             model.get_submodule("head").register_forward_pre_hook(contrasted(self._loss))
         if len(data.shape) == 3:  # convolutions, norms and pooling: 1.3 to 1.6 times as fast on a CPU
             # torch's annotations leave this form of `to` out.
             model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self.model, self.optimizer = self.accelerator.prepare(model, _optimizer(config, model))
-        self.head: nn.Linear = self.accelerator.unwrap_model(self.model).head
-        device = self.accelerator.device
-        self._loss = self._loss.to(device)
-        self._drawn, self._bound = (torch.from_numpy(at(config, data.labels.numpy())) for at in (drawn, bound))
+        if processes() > 1 and device.type == "cuda":
+            model = nn.SyncBatchNorm.convert_sync_batchnorm(model)
+        self.model = self.accelerator.prepare(model)
+        self._plain: nn.Module = self.accelerator.unwrap_model(self.model)
+        self.head: nn.Linear = self._plain.head
+        self.optimizer = make_optimizer(config, self._plain)
+        self._scaler = torch.amp.GradScaler(device.type, enabled=config.precision == "fp16")
         self._inputs, self._labels = data.inputs.to(device), data.labels.to(device)
         self._test_inputs, self._test_labels = data.test_inputs.to(device), data.test_labels.to(device)
+        self._batches = Batches(self._labels, *_drawn(config, data.labels), config.batch_size, rank(), processes())
+        self._wrong: int | None = None  # samples that the last epoch misjudged as it trained on them
 
     def run_epoch(self, epoch: int) -> float:
         """Train through epoch number `epoch` and return its mean loss, penalty included, decay left out."""
-        torch.manual_seed(_epoch_seed(self.config.seed, epoch))
+        torch.manual_seed(epoch_seed(self.config.seed, epoch, 1 + rank()))  # dropout differs between processes
         for group in self.optimizer.param_groups:
             group["lr"] = self.config.learning_rate_at(epoch)
         self.model.train()
-        total = torch.zeros((), device=self._inputs.device)
+        total, wrong, seen = (torch.zeros((), device=self._labels.device) for _ in range(3))
         features: list[Tensor] = []
-        penalised, contrastive = bool(self.config.feature_penalty), isinstance(self._loss, SupConLoss)
-        with self.head_inputs(features, contrastive) if penalised or contrastive else nullcontext():
-            for inputs, labels in self._batches():
-                logits = self.model(inputs)
-                loss = F.cross_entropy(logits, labels) if contrastive else self._loss(logits, labels)
-                if contrastive:
-                    loss = loss + self._loss(features[-1], labels)
-                if penalised:
-                    loss = loss + self._penalty(features[-1])
-                features.clear()
+        with self.head_inputs(features, detached=isinstance(self._loss, SupConLoss)):
+            for inputs, labels, own, whole in self._batches.epoch(self._inputs, epoch_seed(self.config.seed, epoch)):
+                with self._autocast():
+                    logits = self.model(inputs)
+                labels, logits, rows = labelled_rows(labels, _single(logits), _single(_only(features)))
+                share = own * processes() / whole
+                loss = self._objective(logits, labels, rows, share)
                 self.optimizer.zero_grad()
-                self.accelerator.backward(loss)
-                self.optimizer.step()
-                total += loss.detach() * len(labels)
-        return float(total) / len(self._drawn)
+                # Gradients are averaged over processes: weighted by its rows, each adds its part of the batch's mean.
+                self._scaler.scale(loss * share).backward()
+                self._scaler.step(self.optimizer)
+                self._scaler.update()
+                total += loss.detach() * own
+                seen += own
+                if self.config.terminal_epochs is not None:
+                    wrong += (logits.detach().argmax(1) != labels).sum()
+        return self._close_epoch(total, wrong, seen)
 
     def measure(self, epoch: int) -> tuple[dict[str, Any], Measurement]:
         """Loss (without penalties) and accuracy on both parts, and the geometry of the training part; eval mode.
 
-        The training part is gone through once: its loss is taken from the pass that measures the geometry.
+        In float32 whatever the precision of training. The training part is gone through once: its loss is taken from
+        the pass that measures the geometry.
         """
-        counts, model = self.data.counts, self.accelerator.unwrap_model(self.model)
-        with Scored(model, self._test_inputs, self._test_labels, counts.k) as test, evaluating(model):
-            for inputs, _ in test:
-                model(inputs)
-        self.check_loss(test.loss, epoch)
-        with Scored(model, self._inputs, self._labels, counts.k) as train:
-            measurement = measure_model(model, train, counts=counts, head="head", center=self.config.center,
-                                        targets=self.targets)
+        counts, model = self.data.counts, self._plain
+        with self._exact():
+            test = self._scored(self._test_inputs, self._test_labels)
+            self.check_loss(test.loss, epoch)
+            with self._score_of(self._inputs, self._labels) as train:
+                measurement = measure_model(model, train, counts=counts, head="head", center=self.config.center,
+                                            targets=self.targets, shared=processes() > 1)
+            train.share()
         recall = test.recall
         return {"train": {"loss": finite(train.loss), "accuracy": train.accuracy},
                 "test": {"loss": finite(test.loss), "accuracy": test.accuracy,
@@ -112,6 +134,17 @@ class Session:
                          "majority_accuracy": _mean(recall[~counts.minority]),
                          "minority_accuracy": _mean(recall[counts.minority]),
                          "per_class_accuracy": [finite(value) for value in recall]}}, measurement
+
+    def fits_every_sample(self) -> bool:
+        """Whether training error is zero after the last epoch, where `terminal_epochs` waits for that.
+
+        A pass in eval mode decides; it is made once no more than one sample in a thousand was misjudged while the epoch
+        trained on it.
+        """
+        if self._wrong is None or self._wrong > self._batches.positions / 1000:
+            return False
+        with self._exact():
+            return self._scored(self._inputs, self._labels).wrong == 0
 
     @contextmanager
     def head_inputs(self, found: list[Tensor], detached: bool = False) -> Iterator[None]:
@@ -126,17 +159,20 @@ class Session:
         finally:
             hook.remove()
 
-    def features(self, inputs: Tensor) -> Tensor:
-        """(n, d): the head's inputs, in eval mode."""
+    def features(self, inputs: Any) -> Tensor:
+        """(n, d), or (n, length, d) for tokens: the head's inputs, in eval mode and float32."""
         found: list[Tensor] = []
-        with self.head_inputs(found), evaluating(self.model), torch.no_grad():
-            for part in inputs.to(self._inputs.device).split(_AT_ONCE):
-                self.model(part)
+        with self.head_inputs(found), evaluating(self._plain), torch.no_grad(), self._exact():
+            for part in inputs.to(self._labels.device).split(_AT_ONCE):
+                self._plain(part)
         return torch.cat(found)
 
     def use_loss(self, loss: nn.Module) -> None:
-        """Train with another loss of logits and labels than the settings name; it is not part of the state."""
-        self._loss = loss.to(self._inputs.device)
+        """Train with another loss of logits and labels than the settings name; it is not part of the state.
+
+        A loss that divides by anything but the number of samples is exact in one process only.
+        """
+        self._loss = loss.to(self._labels.device)
 
     @cached_property
     def targets(self) -> dict[str, Geometry]:
@@ -150,36 +186,64 @@ class Session:
                                f"{self.config.learning_rate:g} (what was written before stays)")
 
     def state(self) -> dict[str, Any]:
-        """Everything that the next epoch depends on."""
-        return {"model": self.accelerator.unwrap_model(self.model).state_dict(),
-                "optimizer": self.optimizer.state_dict()}
+        """Everything that the next epoch depends on; schedule, order and dropout follow from the epoch's number."""
+        return {"model": self._plain.state_dict(), "optimizer": self.optimizer.state_dict(),
+                "scaler": self._scaler.state_dict()}
 
     def restore(self, state: dict[str, Any]) -> None:
         """Continue from what `state` returned."""
-        self.accelerator.unwrap_model(self.model).load_state_dict(state["model"])
+        self._plain.load_state_dict(state["model"])
         self.optimizer.load_state_dict(state["optimizer"])
+        if state.get("scaler"):
+            self._scaler.load_state_dict(state["scaler"])
 
-    def _batches(self) -> Iterator[tuple[Tensor, Tensor]]:
-        n, size = len(self._drawn), self.config.batch_size
-        if size is None or size >= n:
-            yield self._inputs[self._drawn], self._labels[self._drawn]
-            return
-        # Even parts: a last batch of one sample would break batch norm and weigh that sample more.
-        for place in torch.tensor_split(torch.randperm(n), -(-n // size)):
-            index = torch.cat([self._drawn[place], self._bound]).unique() if len(self._bound) else self._drawn[place]
-            yield self._inputs[index], self._labels[index]
+    def _objective(self, logits: Float[Tensor, "b k"], labels: Int[Tensor, " b"],
+                   features: Float[Tensor, "b d"], share: float) -> Float[Tensor, ""]:
+        """Mean over samples of the loss, and of the penalty on the features."""
+        if not len(labels):  # this process's part of a batch of texts may have no label
+            return logits.sum() * 0.0
+        if isinstance(self._loss, SupConLoss):  # it is of the whole batch by itself; the head learns beside it
+            loss = F.cross_entropy(logits, labels) + self._loss(features, labels) / share
+        else:
+            loss = self._loss(logits, labels)
+        return loss + self._penalty(features) if self.config.feature_penalty else loss
 
     def _penalty(self, features: Float[Tensor, "b d"]) -> Float[Tensor, ""]:
         # (p/2) Σ_i ‖h_i‖² over all n samples, estimated as n times the batch mean.
-        scale = 0.5 * self.config.feature_penalty * len(self._labels) / len(features)
+        scale = 0.5 * self.config.feature_penalty * float(self.data.counts.n) / len(features)
         return scale * features.square().sum()
+
+    def _close_epoch(self, total: Tensor, wrong: Tensor, seen: Tensor) -> float:
+        if processes() > 1:
+            total, wrong, seen = summed(torch.stack([total, wrong, seen]))
+            for buffer in self._plain.buffers():  # each process has gone on from its own part since the last step
+                distributed.broadcast(buffer, 0)
+        self._wrong = None if self.config.terminal_epochs is None else int(wrong)
+        return float(total) / float(seen)
+
+    def _score_of(self, inputs: Any, labels: Int[Tensor, "n ..."]) -> Scored:
+        return Scored(self._plain, inputs, labels, self.data.counts.k, own_stretch(len(labels), rank(), processes()))
+
+    def _scored(self, inputs: Any, labels: Int[Tensor, "n ..."]) -> Scored:
+        with self._score_of(inputs, labels) as scored, evaluating(self._plain):
+            for part, _ in scored:
+                self._plain(part)
+        return scored.share()
+
+    def _autocast(self) -> AbstractContextManager[Any]:
+        half = _HALF.get(self.config.precision)
+        return nullcontext() if half is None else torch.autocast(self._labels.device.type, half)
+
+    def _exact(self) -> AbstractContextManager[Any]:
+        return torch.autocast(self._labels.device.type, enabled=False)
 
 
 @contextmanager
 def reproducible(threads: int | None) -> Iterator[None]:
     """Deterministic kernels and a fixed number of threads; the caller's own and its random state come back."""
+    cuda = torch.backends.cudnn
     before = (torch.get_num_threads(), torch.are_deterministic_algorithms_enabled(),
-              torch.is_deterministic_algorithms_warn_only_enabled(), torch.backends.cudnn.benchmark)
+              torch.is_deterministic_algorithms_warn_only_enabled(), cuda.benchmark, cuda.allow_tf32)
     devices = [torch.cuda.current_device()] if torch.cuda.is_available() else []
     try:
         with torch.random.fork_rng(devices):
@@ -187,12 +251,14 @@ def reproducible(threads: int | None) -> Iterator[None]:
             if devices:
                 os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
                 torch.use_deterministic_algorithms(True, warn_only=True)
-                torch.backends.cudnn.benchmark = False
+                cuda.benchmark = cuda.allow_tf32 = False  # float32 convolutions in float32, not in TF32
             yield
     finally:
         torch.set_num_threads(before[0])
         torch.use_deterministic_algorithms(before[1], warn_only=before[2])
-        torch.backends.cudnn.benchmark = before[3]
+        cuda.benchmark = before[3]
+        if devices:
+            cuda.allow_tf32 = before[4]
 
 
 def finite(value: float) -> float | None:
@@ -200,26 +266,25 @@ def finite(value: float) -> float | None:
     return float(value) if np.isfinite(value) else None
 
 
-def _optimizer(config: TrainConfig, model: nn.Module) -> torch.optim.Optimizer:
-    """Head weight, head bias and the rest decay differently; every parameter is in exactly one group."""
-    head = model.head
-    assert isinstance(head, nn.Linear)  # build_model saw to it
-    own = {id(parameter) for parameter in head.parameters()}
-    head_decay = config.ridges(n=1)[0]
-    groups: list[dict[str, Any]] = [
-        {"params": [p for p in model.parameters() if id(p) not in own], "weight_decay": config.weight_decay},
-        {"params": [p for p in head.parameters() if p is head.weight], "weight_decay": head_decay}]
-    undecayed = [p for p in head.parameters() if p is not head.weight]  # a bias, the scale of fixed classifiers
-    if undecayed:
-        groups.append({"params": undecayed, "weight_decay": 0.0})
-    if config.optimizer == "sgd":
-        return torch.optim.SGD(groups, lr=config.learning_rate, momentum=config.momentum)
-    kind = torch.optim.Adam if config.optimizer == "adam" else torch.optim.AdamW
-    return kind(groups, lr=config.learning_rate, betas=(config.momentum, 0.999))
+def _drawn(config: TrainConfig, labels: Int[Tensor, "n ..."]) -> tuple[Int[Tensor, " m"], Int[Tensor, " b"]]:
+    """Positions of the samples of an epoch, and of those in every batch."""
+    if labels.ndim == 1:
+        every, common = (torch.from_numpy(at(config, labels.numpy())) for at in (drawn, bound))
+        return every, common
+    if config.sampling != "natural":
+        raise InvalidInput(f"sampling '{config.sampling}' needs one label a sample, got one at each position")
+    return torch.arange(len(labels)), torch.arange(0)
 
 
-def _epoch_seed(seed: int, epoch: int) -> int:
-    return int(np.random.SeedSequence([seed, epoch]).generate_state(1, np.uint64)[0] >> np.uint64(1))
+def _only(found: list[Tensor]) -> Tensor:
+    if len(found) != 1:
+        raise InvalidInput(f"the model must call its head once in a forward pass, got {len(found)} calls")
+    return found.pop()
+
+
+def _single(values: Tensor) -> Tensor:
+    """In single precision at least."""
+    return values if values.element_size() >= 4 else values.float()
 
 
 def _mean(values: Float[np.ndarray, " c"]) -> float | None:

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from neuralcollapse.measure.measured import METRICS, Measured, SampleStatistics, number, numbers
 from neuralcollapse.measure.moments import EXACT_UP_TO
+from neuralcollapse.measure.sharing import joined, least, summed
 
 _LOGITS_AT_ONCE = 2**23
 _RADII_BELOW = 8192  # classes up to which the means' mutual distances are worth k² products
@@ -163,6 +164,15 @@ class DecisionCounts:
             self._kept[0].add(decided.margins)
             self._kept[1].add(labels)
 
+    def share(self) -> None:
+        """Take the counts of every process of torch.distributed together; all of them call this."""
+        place = self.correct.device
+        self.correct, self.margin_sum = summed(self.correct), summed(self.margin_sum)
+        self.margin_min = least(self.margin_min)
+        if self._kept is not None:
+            for kept in self._kept:
+                kept.replace(joined(kept.values().to(place)).cpu())
+
     def statistics(self, disagreements: int | None = None) -> SampleStatistics:
         """What was counted, as NumPy arrays."""
         return SampleStatistics(
@@ -190,6 +200,9 @@ class _Kept:
 
     def values(self) -> Tensor:
         return self._space[:self._filled]
+
+    def replace(self, values: Tensor) -> None:
+        self._space, self._filled = values, len(values)
 
 
 class NearestMeans:

@@ -38,7 +38,7 @@ def measure_model(model: nn.Module, batches: Iterable[Any], *, counts: Any, name
                   targets: Targets = ("seli", "etf"), center: str = "classes",
                   nc4: str | Measurement | None = SECOND_PASS, scatter: bool = True,
                   ignore_index: int = -100, next_token: bool = False,
-                  device: torch.device | str | None = None) -> Measurement:
+                  device: torch.device | str | None = None, shared: bool = False) -> Measurement:
     """Measure a model on labelled batches, in eval mode and without gradients; its mode is restored.
 
     Margins, accuracy and NC4's decisions come from the logits that the model computes anyway; logits in half precision
@@ -74,6 +74,9 @@ def measure_model(model: nn.Module, batches: Iterable[Any], *, counts: Any, name
         0 at either of the two positions.
     device : torch.device, optional
         Where inputs are moved to; where the model is when left out.
+    shared : bool
+        The batches are this process's share of the samples, and every process of torch.distributed calls this: all of
+        them get the measurement of the whole.
 
     Returns
     -------
@@ -106,7 +109,7 @@ def measure_model(model: nn.Module, batches: Iterable[Any], *, counts: Any, name
         blocks = _ModelBlocks(run, batches, classes, place, keep=nc4 == SECOND_PASS, ignore_index=ignore_index,
                               next_token=next_token)
         return measure_blocks(blocks, classes.counts.k, blocks.head, nc4=nc4, scatter=scatter, counts=classes.counts,
-                              targets=targets, center=center)
+                              targets=targets, center=center, shared=shared)
 
 
 class _Forwards:

@@ -22,6 +22,7 @@ from neuralcollapse.measure.measured import centred
 from neuralcollapse.measure.measurement import Measurement, check_size, finish
 from neuralcollapse.measure.merging import Moments
 from neuralcollapse.measure.moments import ClassMoments
+from neuralcollapse.measure.sharing import shared_moments, summed
 from neuralcollapse.measure.spectrum import BetweenSpectrum
 from neuralcollapse.predict.targets import Targets
 
@@ -48,7 +49,7 @@ class Block(NamedTuple):
 
 def measure_blocks(blocks: Iterable[Block], k: int, head: Head | None, *, nc4: str | Measurement | None = SECOND_PASS,
                    scatter: bool = True, counts: ClassCounts | None = None, names: Sequence[str] | None = None,
-                   targets: Targets = ("seli",), center: str = "classes") -> Measurement:
+                   targets: Targets = ("seli",), center: str = "classes", shared: bool = False) -> Measurement:
     """Measure a stream of blocks.
 
     Parameters
@@ -65,6 +66,8 @@ def measure_blocks(blocks: Iterable[Block], k: int, head: Head | None, *, nc4: s
         False leaves out NC1's pseudo-inverse form, and with it the (d, d) products.
     counts, names, targets, center
         As in `measure`.
+    shared : bool
+        The blocks are this process's share: every process of torch.distributed gets the measurement of all of them.
 
     Raises
     ------
@@ -90,7 +93,7 @@ def measure_blocks(blocks: Iterable[Block], k: int, head: Head | None, *, nc4: s
             _decide(block, head, decisions, known)
     if first is None:
         raise InvalidInput("nothing to measure: expected at least one batch, got none")
-    moments = first.moments()
+    moments = shared_moments(first.moments()) if shared else first.moments()
     del first  # its buffers are as large as what comes now
     check_size(moments)
     spectrum = spectrum_of(moments, center)
@@ -98,6 +101,10 @@ def measure_blocks(blocks: Iterable[Block], k: int, head: Head | None, *, nc4: s
         known = KnownMeans(moments.means, moments.counts, spectrum if scatter and moments.scatter is None else None)
         for block in blocks:
             _decide(block, head, decisions, known)
+    if shared:
+        decisions.share()
+        if known is not None:
+            known.share()
     samples = None if head is None else decisions.statistics(None if known is None else int(known.disagreements))
     return finish(moments, samples, head, spectrum=spectrum, within=None if known is None else known.within(),
                   nc4_means=means_from, counts=counts, names=names, targets=targets, center=center)
@@ -142,6 +149,11 @@ class KnownMeans:
             self.disagreements = self.disagreements + self._nearest.disagreements(h, y, distance, decided[rows])
             if directions is not None:
                 self._squares += (residual @ directions.T).square_().sum(0)
+
+    def share(self) -> None:
+        """Take what every process of torch.distributed has added together; all of them call this."""
+        self._squares = summed(self._squares)
+        self.disagreements = summed(torch.as_tensor(self.disagreements, device=self._squares.device))
 
     def within(self) -> Float[np.ndarray, " r"] | None:
         """u_jᵀ (Σ_c Σ_{i in c} (h_i − μ_c)(h_i − μ_c)ᵀ) u_j of every direction; None without directions.

@@ -28,7 +28,8 @@ class BasicBlock(nn.Module):
 class ResNet18(nn.Module):
     """Four stages of two basic blocks with `width`, 2, 4 and 8 times as many channels."""
 
-    def __init__(self, channels: int, classes: int, head_bias: bool, width: int):
+    def __init__(self, channels: int, classes: int, head_bias: bool, width: int,
+                 features: int | None):
         super().__init__()
         blocks: list[nn.Module] = [nn.Conv2d(channels, width, 3, padding=1, bias=False),
                                    nn.BatchNorm2d(width), nn.ReLU()]
@@ -38,16 +39,20 @@ class ResNet18(nn.Module):
             blocks += [BasicBlock(before, after, 1 if stage == 0 else 2), BasicBlock(after, after, 1)]
             before = after
         self.body = nn.Sequential(*blocks)
-        self.head = nn.Linear(before, classes, bias=head_bias)
+        self.features = nn.Identity() if features is None else nn.Linear(before, features)
+        self.head = nn.Linear(features or before, classes, bias=head_bias)
 
     def forward(self, images: Float[Tensor, "n c h w"]) -> Float[Tensor, "n k"]:
         """Logits of a batch."""
         # A mean over pixels: the backward pass of torch's adaptive pooling is not deterministic on CUDA.
-        return self.head(self.body(images).mean(dim=(2, 3)))
+        return self.head(self.features(self.body(images).mean(dim=(2, 3))))
 
 
 @MODELS.register("resnet18", source="he2016")
 def resnet18(input_shape: tuple[int, ...], classes: int, head_bias: bool = False, *,
-             width: int = 64) -> nn.Module:
-    """CIFAR-style ResNet-18 for images of any size, 8 × `width` rectified features."""
-    return ResNet18(image_shape("resnet18", input_shape)[0], classes, head_bias, width)
+             width: int = 64, features: int | None = None) -> nn.Module:
+    """CIFAR-style ResNet-18 for images of any size, 8 × `width` rectified features.
+
+    `features` adds a linear layer to as many, free in sign.
+    """
+    return ResNet18(image_shape("resnet18", input_shape)[0], classes, head_bias, width, features)

@@ -17,7 +17,8 @@ class VGG13(nn.Module):
     All five poolings need a side of 32; smaller images leave the last out (side 8: two, side 28: one).
     """
 
-    def __init__(self, shape: tuple[int, int, int], classes: int, head_bias: bool, width: int):
+    def __init__(self, shape: tuple[int, int, int], classes: int, head_bias: bool, width: int,
+                 features: int | None):
         super().__init__()
         before, side = shape[0], min(shape[1:])
         blocks: list[nn.Module] = []
@@ -30,15 +31,19 @@ class VGG13(nn.Module):
                 blocks.append(nn.MaxPool2d(2))
                 side //= 2
         self.body = nn.Sequential(*blocks)
-        self.head = nn.Linear(before, classes, bias=head_bias)
+        self.features = nn.Identity() if features is None else nn.Linear(before, features)
+        self.head = nn.Linear(features or before, classes, bias=head_bias)
 
     def forward(self, images: Float[Tensor, "n c h w"]) -> Float[Tensor, "n k"]:
         """Logits of a batch."""
-        return self.head(self.body(images).mean(dim=(2, 3)))
+        return self.head(self.features(self.body(images).mean(dim=(2, 3))))
 
 
 @MODELS.register("vgg13", source="simonyan2015")
 def vgg13(input_shape: tuple[int, ...], classes: int, head_bias: bool = False, *,
-          width: int = 64) -> nn.Module:
-    """CIFAR-style VGG-13 with batch norm for images of any size, 8 × `width` rectified features."""
-    return VGG13(image_shape("vgg13", input_shape), classes, head_bias, width)
+          width: int = 64, features: int | None = None) -> nn.Module:
+    """CIFAR-style VGG-13 with batch norm for images of any size, 8 × `width` rectified features.
+
+    `features` adds a linear layer to as many, free in sign.
+    """
+    return VGG13(image_shape("vgg13", input_shape), classes, head_bias, width, features)

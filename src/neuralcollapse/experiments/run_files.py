@@ -1,0 +1,133 @@
+"""How the files of a run folder are written, so that neither a kill nor a full disk loses any, and read."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from safetensors import SafetensorError
+from safetensors import numpy as safetensors
+
+from neuralcollapse.checks import InvalidInput, shown
+
+
+def read_history(path: Path) -> list[dict[str, Any]]:
+    """The records of a history; a last line that is not whole is left out: it is still being written."""
+    try:
+        lines = path.read_bytes().rstrip(b"\n").split(b"\n")
+    except FileNotFoundError:
+        return []
+    except OSError as error:
+        raise InvalidInput(f"cannot read '{path}': {error.strerror}") from None
+    records = []
+    for number, line in enumerate(lines, start=1):
+        try:
+            records.append(json.loads(line))
+        except (json.JSONDecodeError, UnicodeDecodeError):
+            if number < len(lines):
+                raise InvalidInput(f"line {number} of '{path}' must be JSON, got {shown(line)}") from None
+    return records
+
+
+def mend_history(path: Path) -> None:
+    """Cut off a last line that a kill left half-written, in place: a full disk has no room for a copy."""
+    whole = len(read_history(path))
+    with path.open("a+b") as file:
+        file.seek(0)
+        content = file.read()
+        kept = b"".join(line + b"\n" for line in content.split(b"\n")[:whole])
+        if len(kept) > len(content):  # all but the end of the last line
+            file.write(b"\n")
+        else:
+            file.truncate(len(kept))
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def append_line(path: Path, content: bytes) -> None:
+    """Add a line; it is on disk when this returns."""
+    with path.open("ab") as file:
+        file.write(content + b"\n")
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def read_geometry(path: Path) -> dict[str, np.ndarray]:
+    """The Grams by name; none when the file is missing or not whole, as after a copy of a running run."""
+    try:
+        return dict(safetensors.load(path.read_bytes()))
+    except (OSError, SafetensorError):
+        return {}
+
+
+def json_bytes(content: Mapping[str, Any], indent: int | None = None) -> bytes:
+    """JSON of finite numbers."""
+    return json.dumps(content, indent=indent, ensure_ascii=False, allow_nan=False).encode()
+
+
+def write(path: Path, content: bytes, durable: bool = True) -> None:
+    """Replace a file as a whole."""
+    with replacing(path, durable) as file:
+        file.write(content)
+
+
+@contextmanager
+def replacing(path: Path, durable: bool = True) -> Iterator[Any]:
+    """A file that takes the place of `path` only once it is complete (and, when durable, on disk)."""
+    temporary = path.with_name(f".{path.name}.tmp")
+    try:
+        with temporary.open("wb") as file:
+            yield file
+            file.flush()
+            if durable:
+                os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)  # half a file would fill a full disk further
+        raise
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """One line in place of what the system says when the folder or the disk cannot be written."""
+    try:
+        yield
+    except OSError as error:
+        raise InvalidInput(f"cannot write to '{path}': {error.strerror or error}") from None
+
+
+@contextmanager
+def sole_writer(path: Path, name: str) -> Iterator[None]:
+    """Hold a run folder, made if need be, for one process; the system lets go of it when that process dies.
+
+    Raises
+    ------
+    InvalidInput
+        Another process holds it.
+    """
+    with writing(path):
+        path.mkdir(parents=True, exist_ok=True)
+        file = (path / name).open("ab")
+    with file:
+        if not _locked(file.fileno()):
+            raise InvalidInput(f"'{path}' is being written by another process: wait for it, or choose another folder")
+        yield
+
+
+def _locked(descriptor: int) -> bool:
+    try:
+        import fcntl
+    except ImportError:  # a system without it: nothing is checked
+        return True
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError:  # a network file system that knows no locks
+        return True
+    return True
