@@ -14,7 +14,8 @@ from typing import Any
 from joblib import cpu_count
 
 from neuralcollapse.checks import InvalidInput
-from neuralcollapse.experiments.run import HISTORY, Run, read_history
+from neuralcollapse.experiments.run import HISTORY, Run
+from neuralcollapse.experiments.run_files import read_history
 from neuralcollapse.experiments.sweeps.folder import SweepFolder
 from neuralcollapse.experiments.sweeps.grid import GridCell, read_sweep
 from neuralcollapse.experiments.sweeps.pools import ClusterPool, LocalPool, Pool
