@@ -209,9 +209,10 @@ def test_bound_batches_hold_one_example_of_every_class():
     config = TrainConfig(**TINY | {"batch_size": 12}, sampling="binding")
     data = load_data(config)
     session = Session(config, data)
-    batches = [labels for _, labels in session._batches()]
-    assert all(set(labels.tolist()) == set(range(10)) for labels in batches)
-    assert sum(len(labels) for labels in batches) >= len(data.labels)
+    batches = list(session._batches.epoch(data.inputs, seed=0))
+    assert all(set(batch.labels.tolist()) == set(range(10)) for batch in batches)
+    assert sum(len(batch.labels) for batch in batches) >= len(data.labels)
+    assert all(batch.own == batch.whole == len(batch.labels) for batch in batches)
 
 
 def test_contrastive_features_near_the_orthogonal_frame_and_its_head_the_simplex(tmp_path):

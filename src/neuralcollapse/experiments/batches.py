@@ -97,7 +97,7 @@ class Batches:
             return [torch.arange(m)]
         return torch.tensor_split(torch.randperm(m, generator=torch.Generator().manual_seed(seed)), self._count)
 
-    def _rows(self, place: Int[Tensor, " b"]) -> Int[Tensor, " b"]:
+    def _rows(self, place: Int[Tensor, " b"]) -> Int[Tensor, " m"]:
         rows = self._drawn[place]
         return torch.cat([rows, self._bound]).unique() if len(self._bound) else rows
 

@@ -162,7 +162,8 @@ def _counted(found: Sequence[tuple[dict[str, Any], Convergence]]) -> str:
     rows = []
     for kind in kinds:
         claims = [one.claims for cell, one in found if (cell["network"], cell["recipe"]) == kind]
-        counted = [[bool(each[name]) for each in claims if each[name] is not None] for name in ("collapse", "seli", "ridge")]
+        counted = [[bool(each[name]) for each in claims if each[name] is not None]
+                   for name in ("collapse", "seli", "ridge")]
         rows.append([*kind, *(f"{sum(held)} of {len(held)}" for held in counted)])
     return "Runs of which each claim holds, of those it is read on.\n\n" + markdown(
         ["network", "training", "NC1 fell ≥ 10×", "D_W nearer SELI than ETF", "λ_eff nearer than both"], rows)
