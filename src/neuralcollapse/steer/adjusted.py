@@ -91,6 +91,7 @@ class AdjustedCrossEntropy(nn.Module):
         for name, values in self.vectors.items():
             if values is not None:
                 setattr(self, name, torch.tensor(values, dtype=dtype, device=self._place.device))
+        self._added = None if self.margin is None else -self.margin
 
     @property
     def _single(self) -> str | None:
@@ -105,7 +106,7 @@ class AdjustedCrossEntropy(nn.Module):
         Parameters
         ----------
         logits : (k,), (n, k) or (n, k, …) float tensor
-            A class may be masked by −inf. Half precisions compute in float32; dtypes come out as those of
+            A class may be masked by −inf, beside labels that are no probabilities and not smoothed. Half precisions compute in float32; dtypes come out as those of
             `cross_entropy`.
         target : (), (n,) or (n, …) integer tensor, or float tensor of the logits' shape
             Labels 0 … k−1 or `ignore_index`; or class probabilities q (mixed labels, class temperatures only), whose
@@ -165,7 +166,7 @@ class AdjustedCrossEntropy(nn.Module):
     def _adjusted(self, z: Tensor, target: Tensor) -> Tensor:
         """Δ∘z + ι − m_y e_y in one pass over the logits, and none where there is nothing to adjust."""
         # Not by attribute: a module looks for those in vain first.
-        delta, iota, margin = (self._buffers[name] for name in ("delta", "iota", "margin"))
+        delta, iota, added = self._buffers["delta"], self._buffers["iota"], self._added
         axis = 1 if z.ndim > 1 else 0
         slope: Tensor | None
         if delta is not None and self.temperature == "label":
@@ -177,14 +178,15 @@ class AdjustedCrossEntropy(nn.Module):
             adjusted = z * slope if iota is None else torch.addcmul(iota, z, slope)
         else:
             adjusted = z if iota is None else z + iota
-        if margin is None:
+        if added is None:
             return adjusted
         label = target.clamp(0, self.k - 1).unsqueeze(axis)
-        taken = margin.take(label).neg()
-        taken = taken if taken.dtype == adjusted.dtype else taken.to(adjusted.dtype)
-        # The logits themselves belong to the caller.
-        add = adjusted.scatter_add if adjusted is z else adjusted.scatter_add_
-        return add(axis, label, taken)
+        added = added.take(label)
+        added = added if added.dtype == adjusted.dtype else added.to(adjusted.dtype)
+        if adjusted is z:  # which belongs to the caller
+            return adjusted.scatter_add(axis, label, added)
+        adjusted.detach().scatter_add_(axis, label, added)  # constants: no step for autograd to go back through
+        return adjusted
 
     def _one_by_one(self, adjusted: Tensor, target: Tensor, weight: Tensor | None) -> Tensor:
         """ω_y (1 − p_y)^φ CE of each sample."""

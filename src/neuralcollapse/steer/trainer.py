@@ -48,7 +48,9 @@ class TrainerLoss:
         if labels is None:
             raise InvalidInput("the loss needs labels, got None: the Trainer takes them from the batch's 'labels'")
         logits = _logits(outputs)
-        self.loss.to(logits.device)  # the Trainer moves the model, and knows nothing of this
+        held = next(self.loss.buffers(), None)
+        if held is not None and held.device != logits.device:
+            self.loss.to(logits.device)  # the Trainer moves the model, and knows nothing of this
         labels = labels.to(logits.device)
         mixed = labels.is_floating_point()
         if self.shift and mixed:
