@@ -91,6 +91,21 @@ def undisturbed(tmp_path_factory):
 
 
 @pytest.fixture
+def started():
+    """Starts processes that end with the test."""
+    processes = []
+
+    def start(*words, **options):
+        processes.append(subprocess.Popen(list(map(str, words)), **options))
+        return processes[-1]
+
+    yield start
+    for process in processes:
+        process.kill()
+        process.communicate()
+
+
+@pytest.fixture
 def factories(tmp_path, monkeypatch):
     (tmp_path / "sweep_factories.py").write_text(FACTORIES)
     monkeypatch.syspath_prepend(tmp_path)
@@ -144,11 +159,12 @@ def test_cells_fail_alone_and_are_recorded(undisturbed, tmp_path, factories, cli
     assert recorded == {cell["name"]: cell["error"] for cell in document["cells"][2:]}
 
 
-def test_interrupted_or_killed_at_any_moment_it_goes_on_to_the_same(undisturbed, tmp_path):
+def test_interrupted_or_killed_at_any_moment_it_goes_on_to_the_same(undisturbed, tmp_path, started):
     file, out = tmp_path / "grid.yaml", tmp_path / "out"
     file.write_text(yaml.safe_dump(GRID))
-    command = [sys.executable, "-c", "from neuralcollapse.cli import main; main()", "sweep", file, "--out", out]
-    first = subprocess.Popen([*command, "--jobs", "1"], stderr=subprocess.PIPE, text=True, start_new_session=True)
+    command = (sys.executable, "-c", "from neuralcollapse.cli import main; main()", "sweep", file, "--out", out,
+               "--jobs", 1)
+    first = started(*command, stderr=subprocess.PIPE, text=True, start_new_session=True)
     training = wait_for(lambda: at_work(out))
     os.killpg(first.pid, signal.SIGINT)  # as a terminal does
     assert first.communicate(timeout=600)[1].splitlines()[-1] == (
@@ -156,7 +172,7 @@ def test_interrupted_or_killed_at_any_moment_it_goes_on_to_the_same(undisturbed,
     assert first.returncode == 130
     wait_for(lambda: gone(training))
 
-    second = subprocess.Popen([*command, "--jobs", "1"], stderr=subprocess.DEVNULL)
+    second = started(*command, stderr=subprocess.DEVNULL)
     wait_for(lambda: [path for path in out.glob("*/history.jsonl") if path.stat().st_size])
     training = wait_for(lambda: at_work(out))
     second.kill()
@@ -216,25 +232,15 @@ def test_threads_left_open_are_shared_and_stay_those_a_run_began_with(tmp_path):
 
 
 @pytest.fixture
-def cluster(tmp_path):
+def cluster(tmp_path, started):
     """The address of a Dask scheduler, and its two workers by process number."""
-    def start(*words):
-        log = (tmp_path / f"dask-{len(started)}.log").open("w")
-        started.append(subprocess.Popen([sys.executable, "-m", "dask", *words], stdout=log, stderr=log))
-        return started[-1]
-
-    started, file = [], tmp_path / "scheduler.json"
-    start("scheduler", "--host", "127.0.0.1", "--port", "0", "--no-dashboard", "--scheduler-file", str(file))
-    try:
-        wait_for(file.exists)
-        workers = [start("worker", "--scheduler-file", str(file), "--nthreads", "1", "--no-nanny", "--no-dashboard",
-                         "--local-directory", str(tmp_path / "dask")) for _ in range(2)]
-        address = wait_for(lambda: json.loads(file.read_text() or "{}").get("address"))
-        yield address, {process.pid: process for process in workers}
-    finally:
-        for process in started:
-            process.kill()
-            process.wait()
+    dask, quiet = (sys.executable, "-m", "dask"), {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    file = tmp_path / "scheduler.json"
+    started(*dask, "scheduler", "--host", "127.0.0.1", "--port", 0, "--no-dashboard", "--scheduler-file", file, **quiet)
+    address = wait_for(lambda: file.exists() and json.loads(file.read_text() or "{}").get("address"))
+    workers = [started(*dask, "worker", address, "--nthreads", 1, "--no-nanny", "--no-dashboard", "--local-directory",
+                       tmp_path / "dask", **quiet) for _ in range(2)]
+    return address, {process.pid: process for process in workers}
 
 
 def test_a_cluster_trains_the_same_and_goes_on_without_a_killed_worker(undisturbed, tmp_path, cluster):
