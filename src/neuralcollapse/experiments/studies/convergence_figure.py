@@ -53,6 +53,9 @@ def save_convergence(found: Found, folder: Path) -> None:
         axes.grid(alpha=0.25)
     for axes in grid[:, :3].ravel():
         axes.set_ylim(*_limits(found))
+    spreads = np.concatenate([one.nc1 for _, one in found])
+    for axes in grid[:, 3]:
+        axes.set_ylim(0.5 * np.nanmin(spreads), 2 * np.nanmax(spreads))
     figure.savefig(folder / "deepnet-convergence.png", dpi=110)
     figure.savefig(folder / "deepnet-convergence.pdf")
 
