@@ -4,7 +4,9 @@ import numpy as np
 import pytest
 import torch
 
+from neuralcollapse.experiments.config import TrainConfig
 from neuralcollapse.experiments.data.augment import augmentation, crop_and_flip
+from neuralcollapse.experiments.train import train
 
 
 def one_by_one(image, up, left, flip):
@@ -46,3 +48,18 @@ def test_the_generator_or_torchs_own_decides():
 @pytest.mark.parametrize(("name", "function"), [("none", None), ("standard", crop_and_flip)])
 def test_by_name(name, function):
     assert augmentation(name) is function
+
+
+def test_training_augments_repeatably_and_measures_the_images_themselves(tmp_path):
+    """A step of size nearly 0 moves nothing, so what differs is what the losses of the epochs were taken on."""
+    config = TrainConfig(epochs=2, n_max=20, measure="every 1", threads=1, augment="standard", learning_rate=1e-12,
+                         model_options={"width": 8})
+    losses = {}
+    for name, settings in (("one", config), ("two", config), ("none", config.replace(augment="none"))):
+        losses[name] = []
+        run = train(settings, tmp_path / name, on_epoch=lambda report, told=losses[name]: told.append(report.loss))
+        losses[name].append(run.history[-1]["train"]["loss"])
+    assert losses["one"] == losses["two"]
+    assert len(set(losses["one"])) == 3  # other crops in each epoch
+    assert losses["none"] == pytest.approx([losses["none"][0]] * 3, rel=1e-6)
+    assert losses["one"][2] == pytest.approx(losses["none"][2], rel=1e-6)
