@@ -56,7 +56,8 @@ SCORES = {"balanced": "balanced accuracy", "overall": "overall", "majority": "ma
           "ece": "calibration error", "etf/classifiers": "D_W to simplex", "seli/classifiers": "D_W to SELI"}
 
 
-@STUDIES.register("steering", source=("menon2021", "kini2021", "thrampoulidis2022"))
+@STUDIES.register("steering", source=("menon2021", "kini2021", "thrampoulidis2022"),
+                  title="What each remedy against imbalance is worth")
 def steering(setting: Setting) -> str:
     """Accuracy, calibration and geometry under every remedy, on digits and MNIST images, beside a (γ, τ) grid.
 
@@ -74,8 +75,8 @@ def steering(setting: Setting) -> str:
     rows = list(_trained(todo, setting))
     trained = [row for row in rows if row["remedy"] != "grid"]
     grid = _with_same([row for row in rows if row["remedy"] == "grid"], trained)
-    write_rows(setting.out / "steering.csv", trained)
-    write_rows(setting.out / "grid.csv", grid)
+    write_rows(setting.out / "steering.parquet", trained)
+    write_rows(setting.out / "grid.parquet", grid)
     save_steering(trained, places, setting.out)
     return "\n\n".join([_heading(seeds), *_tables(trained, places), _grid_table(trained, grid, places)]) + "\n"
 
