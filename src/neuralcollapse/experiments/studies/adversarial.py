@@ -91,7 +91,7 @@ def pgd(model: nn.Module, inputs: Float[Tensor, "n c h w"], labels: Int[Tensor, 
     """
     if not (np.isfinite(eps) and eps >= 0):
         raise InvalidInput(f"eps must be a finite number ≥ 0, a share of the pixel range, got {shown(eps)}")
-    if steps < 1 or steps % 1:
+    if steps < 1:
         raise InvalidInput(f"steps must be a whole number ≥ 1, got {shown(steps)}")
     radius = pixels.scaled(eps)
     low, high = pixels.clip(inputs - radius), pixels.clip(inputs + radius)

@@ -74,7 +74,7 @@ def measured_at(epochs: int, quick: bool) -> tuple[int, ...]:
     Examples
     --------
     >>> measured_at(600, quick=False), measured_at(150, quick=True)
-    ((1, 5, 24, 120, 600), (1, 12, 150))
+    ((1, 5, 24, 121, 600), (1, 12, 150))
     """
     return tuple(sorted({round(epoch) for epoch in np.geomspace(1, epochs, 3 if quick else 5)}))
 
