@@ -25,7 +25,7 @@ from torch.nn import functional as F
 from neuralcollapse.checks import InvalidInput
 from neuralcollapse.experiments.batches import Batches, epoch_seed, labelled_rows, own_stretch
 from neuralcollapse.experiments.config import TrainConfig
-from neuralcollapse.experiments.data import Data
+from neuralcollapse.experiments.data import Data, augmentation
 from neuralcollapse.experiments.expected import Expected
 from neuralcollapse.experiments.label_noise import with_label_noise
 from neuralcollapse.experiments.models import build_model
@@ -94,11 +94,12 @@ class Session:
             group["lr"] = self.config.learning_rate_at(epoch)
         self.model.train()
         total, wrong, seen = (torch.zeros((), device=self._labels.device) for _ in range(3))
+        augment = augmentation(self.config.augment)
         features: list[Tensor] = []
         with self.head_inputs(features, detached=isinstance(self._loss, SupConLoss)):
             for inputs, labels, own, whole in self._batches.epoch(self._inputs, epoch_seed(self.config.seed, epoch)):
                 with self._autocast():
-                    logits = self.model(inputs)
+                    logits = self.model(inputs if augment is None else augment(inputs))
                 labels, logits, rows = labelled_rows(labels, _single(logits), _single(_only(features)))
                 share = own * processes() / whole
                 loss = self._objective(logits, labels, rows, share)

@@ -6,10 +6,11 @@ from neuralcollapse.experiments.studies import loss_geometries as _loss_geometri
 from neuralcollapse.experiments.studies import optimisers as _optimisers
 from neuralcollapse.experiments.studies import rates as _rates
 from neuralcollapse.experiments.studies import ridge_path as _ridge_path
+from neuralcollapse.experiments.studies import robustness as _robustness
 from neuralcollapse.experiments.studies import steering as _steering
 from neuralcollapse.experiments.studies import ufm_convergence as _ufm_convergence
 from neuralcollapse.experiments.studies.study import STUDIES, run_study
 
 __all__ = ["STUDIES", "run_study"]
-del (_convergence, _geometry_vs_ratio, _loss_geometries, _optimisers, _rates, _ridge_path, _steering,
+del (_convergence, _geometry_vs_ratio, _loss_geometries, _optimisers, _rates, _ridge_path, _robustness, _steering,
      _ufm_convergence)
