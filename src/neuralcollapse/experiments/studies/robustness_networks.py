@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from neuralcollapse.experiments.config import TrainConfig
-from neuralcollapse.experiments.data import Data, load_data
+from neuralcollapse.experiments.data import Data, LazyInputs, load_data
 from neuralcollapse.experiments.session import Session, reproducible
 from neuralcollapse.experiments.studies.adversarial import PixelRange, adversarial_epoch, blurred, pgd, with_noise
 from neuralcollapse.measure import measure
@@ -92,7 +92,8 @@ def network(training: str, config: TrainConfig, quick: bool) -> list[dict[str, A
     """
     data = load_data(config)
     pixels = PixelRange.of(data, WHITE[config.dataset])
-    at, rows = measured_at(config.epochs, quick), []
+    at = measured_at(config.epochs, quick)
+    rows: list[dict[str, Any]] = []
     with reproducible(config.threads):
         session = Session(config, data)
         for epoch in range(1, config.epochs + 1):
@@ -162,7 +163,8 @@ def leap(clean: Float[Tensor, "n d"], features: Float[Tensor, "n d"], labels: In
     return float(((features[wrong] - goal).norm(dim=1) / (home - goal).norm(dim=1)).median())
 
 
-def _features(session: Session, perturb: Perturb, inputs: Tensor, labels: Tensor, pixels: PixelRange) -> Tensor:
+def _features(session: Session, perturb: Perturb, inputs: Tensor | LazyInputs, labels: Tensor,
+              pixels: PixelRange) -> Tensor:
     # The same draws at every epoch: what changes is the network.
     generator = torch.Generator().manual_seed(session.config.seed)
     parts = zip(inputs.split(_AT_ONCE), labels.split(_AT_ONCE), strict=True)
