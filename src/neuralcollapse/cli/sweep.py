@@ -16,7 +16,7 @@ from neuralcollapse.cli.app import JSON, app, print_json
                     "neuralcollapse compare runs/grid")
 def sweep(
     file: Annotated[Path, typer.Argument(
-        help="A YAML file: `base` settings that all runs share (or a `preset`), a `grid` of setting: [values], "
+        help="A YAML file: `base` settings that all runs share (or a `preset`), a `grid` from settings to lists, "
              "optionally `cells` (a list of settings that vary together) and `seeds` (how many, or a list). "
              "Inner settings are called as in loss_options.gamma.")],
     out: Annotated[Path | None, typer.Option(help="Folder for the runs  (default: runs/ and the file's name)")] = None,
