@@ -105,7 +105,8 @@ FOLDERS = [
 ]
 
 
-@pytest.mark.parametrize(("write", "options", "message"), FOLDERS, ids=lambda value: getattr(value, "__name__", str(value)[:40]))
+@pytest.mark.parametrize(("write", "options", "message"), FOLDERS,
+                         ids=lambda value: getattr(value, "__name__", str(value)[:40]))
 def test_bad_folder(tmp_path, write, options, message):
     write(tmp_path / "x")
     assert refused(f"folder:{tmp_path / 'x'}", data_options=options) == message.replace("PATH", str(tmp_path / "x"))

@@ -64,7 +64,7 @@ def test_what_is_not_varied_is_one_run_and_a_preset_is_where_it_starts():
     ({"base": {"epoch": 3}}, "unknown setting 'epoch' in base: did you mean 'epochs'? known: .*"),
     ({"grid": {"loss_option.gamma": [1]}}, "unknown setting 'loss_option' in grid: did you mean 'loss_options'? .*"),
     ({"cells": [{"sed": 3}]}, "unknown setting 'sed' in cells: did you mean 'seed'? known: .*"),
-    ({"preset": "dem"}, "unknown preset 'dem': did you mean 'demo'? known: demo"),
+    ({"preset": "dem"}, "unknown preset 'dem': did you mean 'demo'? known: .*"),
     ({"grid": {"ratio": 10}}, "grid must give ratio a list of values, got 10"),
     ({"grid": {"ratio": []}}, r"grid must give ratio a list of values, got \[\]"),
     ({"grid": [1]}, r"grid must map settings to values, got \[1\]"),

@@ -4,6 +4,7 @@ from concurrent.futures import ThreadPoolExecutor
 import json
 import os
 from pathlib import Path
+import re
 import signal
 import socket
 import subprocess
@@ -287,7 +288,7 @@ def test_mistakes_are_one_line_and_touch_nothing(undisturbed, tmp_path, cli):
 
     before, new = written(undisturbed), tmp_path / "new"
     assert complaint({"base": {"epoch": 3}}, new).startswith(
-        "unknown setting 'epoch' in base: did you mean 'epochs'? known: batch_size, ")
+        "unknown setting 'epoch' in base: did you mean 'epochs'? known: augment, batch_size, ")
     assert complaint(GRID, new, "--jobs", 0) == "jobs must be at least 1, got 0"
     assert complaint(GRID, new, "--jobs", 1, "--scheduler", "tcp://x:1") == (
         "give jobs for this machine or a scheduler whose workers are the jobs, not both")
@@ -316,7 +317,7 @@ def test_the_live_table_keeps_who_matters_when_it_is_too_long(capsys):
         progress(cells)
         with console.capture() as capture:
             console.print(progress._view())
-    text = capture.get()
+    text = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", capture.get())  # NO_COLOR leaves bold
     rows = [line.split() for line in text.splitlines()]
     assert rows[0] == ["cell", "state", "epoch", "balanced", "accuracy", "NC1", "D_W"]
     assert ["cell-3", "done", "9/9", "0.5", "–", "–"] in rows

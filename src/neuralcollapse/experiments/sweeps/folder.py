@@ -27,6 +27,7 @@ import yaml
 from neuralcollapse.checks import InvalidInput, shown
 from neuralcollapse.experiments.config import TrainConfig
 from neuralcollapse.experiments.run import CONFIG, DATA, Run
+from neuralcollapse.experiments.run_files import json_bytes, write, writing
 from neuralcollapse.experiments.sweeps.grid import GridCell, canonical
 
 SWEEP, FAILED, _STATE, _SESSION, _WORKER = "sweep.yaml", "failed", ".sweep", "session", ".worker"
@@ -66,7 +67,7 @@ class SweepFolder:
                 raise InvalidInput(f"another sweep is at work in '{self.path}': wait for it, or stop it") from None
         try:
             with writing(self.path):
-                _replace(self._state / _SESSION, session)
+                write(self._state / _SESSION, session.encode())
                 for left in self._state.glob(f"*{_WORKER}"):
                     left.unlink(missing_ok=True)
             yield session
@@ -144,13 +145,13 @@ class SweepFolder:
         shared = {key: value for key, value in cells[0].config.model_dump().items() if key not in varying}
         content = {"base": shared, "cells": {cell.name: cell.settings for cell in cells}}
         with writing(self.path):
-            _replace(self.path / SWEEP, yaml.safe_dump(content, sort_keys=False, allow_unicode=True))
+            write(self.path / SWEEP, yaml.safe_dump(content, sort_keys=False, allow_unicode=True).encode())
 
     def save_failure(self, name: str, error: Mapping[str, Any]) -> None:
         """Write why a cell failed."""
         with writing(self.path):
             (self.path / FAILED).mkdir(exist_ok=True)
-            _replace(self.path / FAILED / f"{name}.json", json.dumps(error, indent=1, ensure_ascii=False))
+            write(self.path / FAILED / f"{name}.json", json_bytes(error, indent=1))
 
     def forget_failure(self, name: str) -> None:
         """A cell that failed before is done."""
@@ -186,18 +187,3 @@ def _settings(run: Path) -> TrainConfig | None:
         return TrainConfig(**Run.open(run).config)
     except (InvalidInput, TypeError):
         return None
-
-
-@contextmanager
-def writing(path: Path) -> Iterator[None]:
-    """Turn what the disk says into one line."""
-    try:
-        yield
-    except OSError as error:
-        raise InvalidInput(f"cannot write to '{path}': {error.strerror or error}") from None
-
-
-def _replace(path: Path, text: str) -> None:
-    temporary = path.with_name(f".{path.name}.tmp")
-    temporary.write_text(text, encoding="utf-8")
-    os.replace(temporary, path)
