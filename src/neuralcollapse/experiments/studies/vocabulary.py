@@ -53,7 +53,7 @@ def vocabulary(setting: Setting) -> str:
     Parallel(n_jobs=setting.jobs)(delayed(_trained)(config, folder) for config, folder in
                                   zip(configs, folders, strict=True))
     runs = [Run.open(folder) for folder in folders]
-    rows = []
+    rows: list[dict[str, Any]] = []
     for seed, run in zip(seeds, runs, strict=True):
         rows.extend({"seed": seed, **row} for row in token_rows(run))
         setting.progress(f"seed {seed}: training accuracy {run.history[-1]['train']['accuracy']:.3f}")
@@ -103,7 +103,7 @@ def predictions(run: Run) -> dict[str, Geometry]:
     return {"seli": predict(run.counts), "ridge": predict(run.counts, ridge=own, tolerance=1e-6)}
 
 
-def slope(counts: Sequence[float], lengths: Sequence[float]) -> float:
+def slope(counts: Any, lengths: Any) -> float:
     """The exponent b of ‖v_c‖ ∝ n_c^b: least squares in logarithms, every token weighing alike; zeros left out.
 
     Examples
