@@ -106,8 +106,8 @@ class AdjustedCrossEntropy(nn.Module):
         Parameters
         ----------
         logits : (k,), (n, k) or (n, k, …) float tensor
-            A class may be masked by −inf, beside labels that are no probabilities and not smoothed. Half precisions compute in float32; dtypes come out as those of
-            `cross_entropy`.
+            A class may be masked by −inf, beside labels that are no probabilities and not smoothed. Half precisions
+            compute in float32; dtypes come out as those of `cross_entropy`.
         target : (), (n,) or (n, …) integer tensor, or float tensor of the logits' shape
             Labels 0 … k−1 or `ignore_index`; or class probabilities q (mixed labels, class temperatures only), whose
             loss is Σ_c q_c ω_c CE(Δ∘z + ι, c).
