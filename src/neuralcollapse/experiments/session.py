@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from neuralcollapse.checks import InvalidInput
 from neuralcollapse.experiments.config import TrainConfig
-from neuralcollapse.experiments.data import Data
+from neuralcollapse.experiments.data import Data, augmentation
 from neuralcollapse.experiments.models import build_model
 from neuralcollapse.experiments.remedied import drawn, make_loss, put_head
 from neuralcollapse.experiments.score import Scored
@@ -65,10 +65,13 @@ class Session:
             group["lr"] = self.config.learning_rate_at(epoch)
         self.model.train()
         total = torch.zeros((), device=self._inputs.device)
+        augment = augmentation(self.config.augment)
         features: list[Tensor] = []
         penalised = bool(self.config.feature_penalty)
         with self.head_inputs(features) if penalised else nullcontext():
             for inputs, labels in self._batches():
+                if augment is not None:
+                    inputs = augment(inputs)
                 loss = self._loss(self.model(inputs), labels)
                 if penalised:
                     loss = loss + self._penalty(features.pop())
