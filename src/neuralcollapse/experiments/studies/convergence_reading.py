@@ -33,7 +33,8 @@ class Convergence:
         Finished, with its Grams.
     fitted : RidgeEstimate or None
         λ_eff: the λ whose classifiers and class means are nearest to the last measured ones; None for equal counts,
-        where every λ has the same geometry. Loss summed over samples, as every λ here.
+        where every λ has the same geometry, and for a network whose features are all one. Loss summed over samples,
+        as every λ here.
     balance : float
         λ_W‖W‖/‖H‖ at the last epoch: the λ of a stationary point of the model, without looking at angles.
     given : float or None
@@ -136,9 +137,9 @@ def read(run: Run) -> Convergence:
     last = freeze(run)
     config = TrainConfig(**run.config)
     weight, means = last.weight.double().numpy(), _class_means(last)
-    counts = run.counts
-    fitted = None if counts.balanced else lambda_eff(
-        _path(tuple(counts.values)), weight, means - means.mean(0), center=config.center)
+    counts, about = run.counts, means - means.mean(0)
+    fitted = None if counts.balanced or not about.any() else lambda_eff(
+        _path(tuple(counts.values)), weight, about, center="classes")
     head, _ = config.ridges(float(counts.n))
     size = float(last.train[0].double().norm())
     return Convergence(run, fitted, balance_ridge(head, weight, size), last.ridge)
@@ -166,7 +167,7 @@ def arrangement(gram: Float[np.ndarray, "k k"], minority: Bool[np.ndarray, " k"]
 
 @cache
 def _path(counts: tuple[float, ...]) -> RidgePath:
-    return ridge_path(counts, points=60)
+    return ridge_path(counts, points=40)
 
 
 def _class_means(last: Frozen) -> Float[np.ndarray, "k d"]:
