@@ -19,7 +19,7 @@ from neuralcollapse.show.palette import COLOURS as PALETTE
 from neuralcollapse.simulate.simulation import Simulation
 
 STUDY_NAMES = ["deepnet-convergence", "geometry-vs-ratio", "loss-geometries", "optimisers", "rates", "ridge-path",
-               "robustness", "steering", "ufm-convergence"]
+               "robustness", "steering", "ufm-convergence", "vocabulary"]
 
 
 @pytest.fixture(scope="module")

@@ -9,8 +9,9 @@ from neuralcollapse.experiments.studies import ridge_path as _ridge_path
 from neuralcollapse.experiments.studies import robustness as _robustness
 from neuralcollapse.experiments.studies import steering as _steering
 from neuralcollapse.experiments.studies import ufm_convergence as _ufm_convergence
+from neuralcollapse.experiments.studies import vocabulary as _vocabulary
 from neuralcollapse.experiments.studies.study import STUDIES, run_study
 
 __all__ = ["STUDIES", "run_study"]
 del (_convergence, _geometry_vs_ratio, _loss_geometries, _optimisers, _rates, _ridge_path, _robustness, _steering,
-     _ufm_convergence)
+     _ufm_convergence, _vocabulary)
