@@ -189,8 +189,8 @@ def _tables(tokens: list[dict[str, Any]], measured: list[dict[str, Any]]) -> Ite
            + markdown(["", "slope, measured", "slope, SELI", "R², measured", "R², SELI"], rows))
     rows = [[part, source or "measured", *(shown(f"{key}cosine/{part}/{pair}") for pair in _PAIRS)]
             for part in LENGTHS for source, key in (("", ""), ("SELI", "seli/"))]
-    yield ("Mean cosine over pairs of the rarest quarter of tokens, the rarest with the most frequent quarter, the most "
-           "frequent.\n\n" + markdown(["", "", *(pair.replace("_", ", ") for pair in _PAIRS)], rows))
+    yield ("Mean cosine over pairs of the rarest quarter of tokens, the rarest with the most frequent quarter, the "
+           "most frequent.\n\n" + markdown(["", "", *(pair.replace("_", ", ") for pair in _PAIRS)], rows))
     rows = [[part, *(shown(f"{key}/{part}") for key in ("seli", "etf", "nearest"))] for part in LENGTHS]
     yield ("Distances of normalised Grams (0 to √2), and the smallest to SELI that so few columns allow.\n\n"
            + markdown(["", "to SELI", "to the simplex", "nearest to SELI at this width"], rows))
