@@ -1,4 +1,4 @@
-"""The study of a vocabulary: its text and counts, its reading of a tiny trained model, and what it asks."""
+"""The study of a vocabulary on a tiny setting: counts of the text itself, files, exponents, bad input."""
 
 from collections import Counter
 import re
@@ -7,83 +7,71 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from neuralcollapse import ClassCounts, InvalidInput, predict
-from neuralcollapse.experiments.data import load_data
+from neuralcollapse import InvalidInput, Run, predict
 from neuralcollapse.experiments.studies import run_study, vocabulary
-from neuralcollapse.experiments.studies.vocabulary import nearest_of_rank, network_config, slope, write_text
+from neuralcollapse.experiments.studies.vocabulary import reference_text, slope
+
+TINY = {"data_options": {"length": 16, "vocabulary": 12}, "epochs": 1,
+        "model_options": {"width": 8, "depth": 1, "heads": 2, "features": 16}}
 
 
 @pytest.fixture(scope="module")
 def study(tmp_path_factory):
-    out, told = tmp_path_factory.mktemp("study"), []
-    with pytest.MonkeyPatch.context() as patch:  # a smaller setting of the same study
-        patch.setattr(vocabulary, "_QUICK", {"most": 40, "epochs": 1, "width": 8})
-        table = run_study("vocabulary", out, quick=True, progress=told.append)
-    return out, table.read_text(encoding="utf-8"), told
+    out = tmp_path_factory.mktemp("study")
+    with pytest.MonkeyPatch.context() as patch:  # a smaller question, the same code
+        patch.setattr(vocabulary, "_FULL", TINY)
+        patch.setattr(vocabulary, "reference_text", lambda: reference_text()[:60_000])
+        table = run_study("vocabulary", out, seeds=1, seed=3).read_text(encoding="utf-8")
+    return out, table
 
 
-@pytest.fixture(scope="module")
-def tokens(study):
-    return pq.read_table(study[0] / "tokens.parquet").to_pylist()
+def test_it_leaves_a_text_runs_data_a_figure_and_a_table(study):
+    out, table = study
+    assert {path.name for path in out.iterdir()} == {"text.txt", "runs", "tokens.parquet", "vocabulary.png",
+                                                     "vocabulary.pdf", "gallery.md", "table.md", "study.json"}
+    assert table.startswith("1 seed (3)")
+    assert "Exponent b of ‖v_c‖ ∝ n_c^b" in table
 
 
-def test_it_leaves_data_pictures_a_table_and_a_run_that_resumes(study):
-    out, table, told = study
-    assert {path.name for path in out.iterdir()} == {"text.txt", "runs", "tokens.parquet", "models.parquet",
-                                                     "vocabulary.png", "vocabulary.pdf", "gallery.md", "table.md",
-                                                     "study.json"}
-    assert (out / "runs" / "seed-0" / "checkpoint" / "state.pt").is_file()
-    assert told[0].startswith("seed 0: epoch 1 of 1, loss ")
-    model, = pq.read_table(out / "models.parquet").to_pylist()
-    assert f"| ‖w_c‖ | {model['slope/classifiers']:.2g} | {model['seli/slope/classifiers']:.2g} |" in table
+def test_its_counts_are_those_of_the_text(study):
+    out, _ = study
+    rows, counts = pq.read_table(out / "tokens.parquet").to_pylist(), Run.open(out / "runs" / "seed-3").counts
+    assert [row["count"] for row in rows] == sorted(counts.values, reverse=True)
+    words = Counter(re.findall(r"\w+(?:['’]\w+)*|[^\w\s]", (out / "text.txt").read_text().lower()))
+    for row in rows:
+        # The training part is a share of the text, the same for all words but for chance.
+        assert 0.5 * words[row["token"]] < row["count"] <= words[row["token"]]
+    assert slope(range(1, len(rows) + 1), [row["count"] for row in rows]) < -0.3
 
 
-def test_counts_are_those_of_the_text_and_zipf_s(study, tokens):
-    words = re.findall(r"\w+(?:['’]\w+)*|[^\w\s]", (study[0] / "text.txt").read_text(encoding="utf-8").lower())
-    whole = Counter(words)
-    counts = np.array(sorted((row["count"] for row in tokens), reverse=True))
-    # Four fifths of the windows are trained on.
-    assert sum(row["count"] for row in tokens) == pytest.approx(
-        0.8 * sum(whole[row["token"]] for row in tokens), rel=0.01)
-    assert all(row["count"] <= whole[row["token"]] for row in tokens)
-    zipf, explained = slope(np.arange(1, counts.size + 1), counts)
-    assert -1.4 < zipf < -0.6
-    assert explained > 0.9
+def test_its_lengths_are_those_measured_and_predicted(study):
+    out, _ = study
+    rows, run = pq.read_table(out / "tokens.parquet").to_pylist(), Run.open(out / "runs" / "seed-3")
+    place = {name: c for c, name in enumerate(run.counts.names)}
+    measured = np.array(run.history[-1]["measurement"]["norms"]["classifiers"])
+    predicted = predict(run.counts).classifiers.norms
+    for row in rows:
+        c = place[row["token"]]
+        assert row["classifiers"] == pytest.approx(measured[c] / np.sqrt(np.mean(measured**2)))
+        assert row["seli/classifiers"] == pytest.approx(predicted[c] / np.sqrt(np.mean(predicted**2)))
 
 
-def test_predictions_are_seli_s_up_to_one_factor(tokens):
-    counts = np.array([row["count"] for row in tokens])
-    for part in ("classifiers", "embeddings"):
-        seli = getattr(predict(ClassCounts(counts)), part).norms
-        shown, measured = (np.array([row[key] for row in tokens]) for key in (f"seli/{part}", part))
-        np.testing.assert_allclose(shown / seli, shown[0] / seli[0], rtol=1e-6)
-        assert np.log(shown).mean() == pytest.approx(np.log(measured).mean())
+def test_the_text_ships_with_python_and_is_long_enough():
+    assert reference_text() == reference_text()
+    assert len(reference_text()) > 300_000
 
 
-def test_the_slope_is_that_of_a_power_law_under_noise_that_is_orthogonal_to_it():
-    counts = np.exp(np.array([0.0, 1.0, 2.0, 3.0]))
-    noise = np.array([1.0, -1.0, -1.0, 1.0])  # of no mean and no trend
-    found, explained = slope(counts, 3 * counts**0.25 * np.exp(0.1 * noise))
-    assert found == pytest.approx(0.25)
-    assert explained == pytest.approx(0.3125 / (0.3125 + 0.04))  # 0.25²·5 against 0.1²·4
-
-
-def test_the_nearest_of_a_rank_is_attained_by_it():
-    gram = predict(ClassCounts([50, 20, 9, 3])).classifiers
-    values, vectors = np.linalg.eigh(gram.block(np.arange(4), np.arange(4)))
-    factor = vectors[:, -2:] * np.sqrt(values[-2:])
-    assert nearest_of_rank(gram, 2) == pytest.approx(gram.distance(factor))
-    assert nearest_of_rank(gram, 3) == pytest.approx(0, abs=1e-7)
-
-
-def test_the_penalties_are_those_of_the_summed_loss(tmp_path):
-    config = network_config(write_text(tmp_path), 0, quick=True)
-    assert config.ridges(float(load_data(config).counts.n)) == pytest.approx((1.0, 0.09))
+def test_an_exponent_ignores_tokens_without_a_vector():
+    counts = np.array([1.0, 4.0, 9.0, 100.0])
+    assert slope(counts, [1.0, 2.0, 3.0, 0.0]) == pytest.approx(0.5)
 
 
 @pytest.mark.parametrize(("given", "message"), [
-    ({"ratios": [5]}, "leave ratios out, got (5.0,)"), ({"steps": 3}, "leave steps out, got 3")])
-def test_what_cannot_be_asked_is_refused(tmp_path, given, message):
-    with pytest.raises(InvalidInput) as error:
+    ({"steps": 5}, "study vocabulary takes its counts from a text and trains for epochs: leave steps out, got 5"),
+    ({"ratios": [2]},
+     "study vocabulary takes its counts from a text and trains for epochs: leave ratios out, got (2.0,)"),
+])
+def test_what_it_does_not_take_is_refused(given, message, tmp_path):
+    with pytest.raises(InvalidInput) as raised:
         run_study("vocabulary", tmp_path, **given)
-    assert str(error.value) == f"study vocabulary has the text's own counts and trains for epochs: {message}"
+    assert str(raised.value) == message

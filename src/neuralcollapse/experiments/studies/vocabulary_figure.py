@@ -1,8 +1,8 @@
-"""The picture of the study of a vocabulary: lengths against token counts, and which tokens are predicted."""
+"""The picture of the study of a vocabulary: lengths against token counts, and accuracy."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,40 +10,36 @@ import numpy as np
 
 from neuralcollapse.experiments.studies.drawing import COLOURS, legend_below, make_figure, save_figure
 
-_TITLES = {"classifiers": r"classifiers, $\|w_c\|$", "embeddings": r"class means, $\|\mu_c-\mu_G\|$"}
+_PARTS = {"classifiers": "classifiers", "embeddings": "class means"}
 
 
-def save_vocabulary(tokens: Sequence[Mapping[str, Any]], model: Mapping[str, Any], folder: Path) -> None:
-    """`vocabulary.png` and `.pdf`.
+def save_vocabulary(rows: Sequence[dict[str, Any]], folder: Path) -> None:
+    """`vocabulary.png` and `.pdf`: a mark per token, lines for the predictions.
 
     Parameters
     ----------
-    tokens : sequence of dict
-        Of one model.
-    model : dict
+    rows : sequence of dict
+        As `token_rows` gives them, of one run.
     folder : Path
     """
-    figure, grid = make_figure(1, 4, (14, 3.9))
-    counts = np.array([row["count"] for row in tokens])
-    order = np.argsort(-counts, kind="stable")
-    grid[0, 0].plot(np.arange(1, counts.size + 1), counts[order], color=COLOURS["ink"], lw=1.4)
-    grid[0, 0].set(xscale="log", yscale="log", xlabel="rank")
-    grid[0, 0].set_title("training count $n_c$", fontsize=10)
-    for axes, (part, title) in zip(grid[0, 1:3], _TITLES.items(), strict=True):
-        for source, name, marker, label in (("", "blue", "o", "measured"),
-                                            ("seli/", "vermillion", "D", "SELI, scaled to the same geometric mean")):
-            lengths = np.array([row[source + part] for row in tokens])
-            axes.plot(counts, lengths, marker, color=COLOURS[name], ms=3, mew=0, alpha=0.6, label=label)
-            slope = model[f"{source}slope/{part}"]
-            line = np.exp(np.log(lengths).mean() + slope * (np.log(counts) - np.log(counts).mean()))
-            axes.plot(counts[order], line[order], color=COLOURS[name], lw=1.4)
-            axes.text(0.03, 0.97 if source else 0.9, f"slope {slope:.2f}", color=COLOURS[name], fontsize=9, va="top",
-                      transform=axes.transAxes)
-        axes.set(xscale="log", yscale="log", xlabel="$n_c$")
-        axes.set_title(title, fontsize=10)
-    recall = np.array([np.nan if row["recall"] is None else row["recall"] for row in tokens], dtype=float)
-    grid[0, 3].plot(counts, recall, "o", color=COLOURS["blue"], ms=3, mew=0, alpha=0.6)
-    grid[0, 3].set(xscale="log", xlabel="$n_c$", ylim=(-0.03, 1.03))
-    grid[0, 3].set_title("test recall of the token", fontsize=10)
-    legend_below(figure, grid[0, 1:2], 2)
+    figure, grid = make_figure(1, 3, (12.0, 3.9))
+    counts = np.array([row["count"] for row in rows])
+    for axes, (part, title) in zip(grid[0], _PARTS.items(), strict=False):
+        axes.plot(counts, [row[part] for row in rows], "o", ms=3, color=COLOURS["ink"], alpha=0.5, label="measured")
+        axes.plot(counts, [row[f"seli/{part}"] for row in rows], color=COLOURS["blue"], lw=1.6, label="SELI")
+        axes.plot(counts, [row[f"ridge/{part}"] for row in rows], color=COLOURS["orange"], lw=1.6, ls="--",
+                  label="at the model's own λ")
+        axes.set(xscale="log", yscale="log")
+        axes.set_title(f"length of {title}", fontsize=10)
+        axes.set_ylabel("over their root mean square", fontsize=9)
+    seen = [row for row in rows if row["recall"] is not None]
+    axes = grid[0, 2]
+    axes.plot([row["count"] for row in seen], [row["recall"] for row in seen], "o", ms=3, color=COLOURS["green"],
+              alpha=0.5)
+    axes.set(xscale="log")
+    axes.set_title("next-token accuracy on held-out text", fontsize=10)
+    axes.set_ylabel("recall", fontsize=9)
+    for axes in grid[0]:
+        axes.set_xlabel("times the token occurs as a label", fontsize=9)
+    legend_below(figure, grid[0], 3)
     save_figure(figure, folder, "vocabulary")
