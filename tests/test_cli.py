@@ -608,7 +608,8 @@ BAD_TRAIN = [
     (["--minority", "0.33"],
      "minority × classes must be a whole number, got 0.33 × 10 = 3.3: the nearest share is 0.3"),
     (["--epochs", "0"], "epochs must be at least 1, got 0"),
-    (["--dataset", "digit"], "unknown data set 'digit': did you mean 'digits'? known: digits, mnist5k, npz"),
+    (["--dataset", "digit"], "unknown data set 'digit': did you mean 'digits'? known: cifar10, cifar100, digits, "
+                            "fashion-mnist, folder, hf, mnist, mnist5k, npz, parquet, text, tokens"),
     (["--dataset", "npz"], "data set 'npz' must be given as 'npz:PATH', got 'npz'"),
     (["--dataset", "npz:absent-file.npz"], "cannot read the data set 'absent-file.npz': No such file or directory"),
     (["--dataset", "npz:pickled.npz"], "the data set 'pickled.npz' must be an .npz file of plain arrays, nothing "
@@ -627,7 +628,8 @@ BAD_TRAIN = [
     (["--loss", "cee"], "unknown remedy 'cee': did you mean 'ce'? known: balanced-softmax, cdt, ce, effective-number, "
      "etf-head, focal, ldam, ldt, logit-adjusted, scl, vs, weighted, weighted-ldt"),
     (["--imbalance", "stepp"], "imbalance must be 'step', 'long-tail', 'none' or 'natural', got 'stepp'"),
-    (["--preset", "dmeo"], "unknown preset 'dmeo': did you mean 'demo'? known: demo"),
+    (["--preset", "dmeo"], "unknown preset 'dmeo': did you mean 'demo'? known: cifar10, cifar100, demo, "
+                           "fashion-mnist, image-folder, mnist, terminal-phase"),
     (["--preset", "demo", "--config", "settings.yaml"], "give a --config or a --preset, not both"),
     (["--config", "absent.yaml"], "cannot read the configuration 'absent.yaml': No such file or directory"),
     (["--config", "labels.txt"], "the configuration 'labels.txt' must map settings to values, got cat dog cat"),

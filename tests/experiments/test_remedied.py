@@ -47,7 +47,9 @@ def test_auto_is_what_advise_recommends():
 @pytest.mark.parametrize(("settings", "message"), [
     ({"loss": "vz"}, "unknown remedy 'vz': did you mean 'vs'?"),
     ({"loss": "vs", "loss_options": {"gama": 1}}, "remedy 'vs' takes no gama: did you mean 'gamma'?"),
-    ({"loss": "scl"}, "loss 'scl' is no loss of logits: for a fixed head give head etf or seli"),
+    ({"loss": "etf-head"}, "loss 'etf-head' is a head: give head etf or seli, and a loss of logits"),
+    ({"loss": "scl", "head": "etf"},
+     "loss 'scl' trains the features alone and a head beside them: give head learned, got etf"),
     ({"loss": "auto", "loss_options": {"tau": 1}},
      "loss 'auto' chooses its own options from the counts: name a loss, or give no options"),
 ])

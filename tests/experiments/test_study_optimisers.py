@@ -1,10 +1,10 @@
 """The study of optimisers end to end on a tiny setting: files, and numbers that agree with the runs beside them."""
 
-import csv
 import json
 import math
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 import torch
 
@@ -33,21 +33,21 @@ def study(tmp_path_factory):
 
 
 def rows(path):
-    with path.open(encoding="utf-8") as file:
-        return list(csv.DictReader(file))
+    return pq.read_table(path).to_pylist()
 
 
 def test_it_leaves_data_figures_a_table_and_where_they_come_from(study):
     out, table = study
     assert {path.name for path in out.iterdir() if path.suffix != ".npz"} == {
-        "margins.csv", "widths.csv", "networks.csv", "optimisers.png", "optimisers.pdf", "table.md", "study.json"}
+        "margins.parquet", "widths.parquet", "networks.parquet", "optimisers.png", "optimisers.pdf",
+        "gallery.md", "table.md", "study.json"}
     assert len(list(out.glob("*.npz"))) == len(METHODS)
     assert json.loads((out / "study.json").read_text())["seeds"] == [3, 4]
     for norm in NORMS:
         assert f"Share of the best {norm} margin at the end" in table
-    assert len(rows(out / "margins.csv")) == len(METHODS) * 3 * 2  # STEP at both ratios, a long tail at the second
-    assert len(rows(out / "widths.csv")) == len(WIDTHS) * 2
-    assert len(rows(out / "networks.csv")) == len(OPTIMISERS) * 2 * 2
+    assert len(rows(out / "margins.parquet")) == len(METHODS) * 3 * 2  # STEP at both ratios, a long tail at the second
+    assert len(rows(out / "widths.parquet")) == len(WIDTHS) * 2
+    assert len(rows(out / "networks.parquet")) == len(OPTIMISERS) * 2 * 2
 
 
 def test_shares_are_the_runs_margins_over_the_predicted_best(study):
@@ -57,11 +57,11 @@ def test_shares_are_the_runs_margins_over_the_predicted_best(study):
     cells = [c for c, cell in enumerate(runs.cells) if (runs.profiles[cell["profile"]].values == counts.values).all()]
     assert len(cells) == 2
     expected = runs["margin/spectral"][cells, -1] / predict(counts, norm="spectral").margin
-    found = [float(row["spectral"]) for row in rows(out / "margins.csv")
-             if (row["method"], row["profile"], row["ratio"]) == ("spectral", "long tail", "20.0")]
+    found = [row["spectral"] for row in rows(out / "margins.parquet")
+             if (row["method"], row["profile"], row["ratio"]) == ("spectral", "long tail", 20)]
     np.testing.assert_allclose(found, expected, rtol=1e-12, atol=0)
     assert str(Share.of(expected)) in table
-    assert all(float(row[norm]) <= 1 + 1e-9 for row in rows(out / "margins.csv") for norm in NORMS)
+    assert all(row[norm] <= 1 + 1e-9 for row in rows(out / "margins.parquet") for norm in NORMS)
 
 
 def test_networks_are_trained_and_repeat():

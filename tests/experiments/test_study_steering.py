@@ -1,8 +1,8 @@
 """The study of steering end to end on a tiny setting: files, rows that agree with runs of their own, and resuming."""
 
-import csv
 import json
 
+import pyarrow.parquet as pq
 import pytest
 
 from neuralcollapse import ClassCounts, InvalidInput, TrainConfig
@@ -29,33 +29,32 @@ def study(few, tmp_path_factory):
 
 
 def rows(path):
-    with path.open(encoding="utf-8") as file:
-        return list(csv.DictReader(file))
+    return pq.read_table(path).to_pylist()
 
 
 def test_it_leaves_data_figures_a_table_and_where_they_come_from(study):
     out, table = study
-    assert {path.name for path in out.iterdir()} == {"steering.csv", "grid.csv", "steering.png", "steering.pdf",
-                                                     "cells.jsonl", "table.md", "study.json"}
-    found = rows(out / "steering.csv")
+    assert {path.name for path in out.iterdir()} == {"steering.parquet", "grid.parquet", "steering.png", "steering.pdf",
+                                                     "cells.jsonl", "gallery.md", "table.md", "study.json"}
+    found = rows(out / "steering.parquet")
     assert len(found) == 2 * (len(FEW) + len(list(POSTHOC)))
     line = advise(ClassCounts.step(10, 5, n_max=140)).recommended.line
     assert f"recommended: {line}" in table
-    assert {(row["gamma"], row["tau"]) for row in rows(out / "grid.csv")} == {("0.0", "1.0"), ("0.0", "1.5"),
-                                                                             ("0.1", "1.0"), ("0.1", "1.5")}
+    tried = {(row["gamma"], row["tau"]) for row in rows(out / "grid.parquet")}
+    assert tried == {(0, 1), (0, 1.5), (0.1, 1), (0.1, 1.5)}
 
 
 def test_a_row_is_a_training_run_s(study):
-    row, = (row for row in rows(study[0] / "steering.csv") if (row["remedy"], row["profile"]) == ("ldt", "step"))
+    row, = (row for row in rows(study[0] / "steering.parquet") if (row["remedy"], row["profile"]) == ("ldt", "step"))
     config = TrainConfig(dataset="digits", ratio=5, n_max=140, epochs=2, model="cnn", loss="ldt", seed=4, batch_size=64,
                          model_options={"width": 8, "features": 64}, learning_rate=0.05, schedule="cosine",
                          weight_decay=5e-3, threads=1)
     again, = cell("ldt", config)
     for key in ("balanced", "overall", "minority", "ece", "etf/classifiers"):
-        assert float(row[key]) == pytest.approx(again[key], rel=1e-6, abs=1e-9)
-    majority, minority = float(row["majority"]), float(row["minority"])
-    assert float(row["balanced"]) == pytest.approx((majority + minority) / 2)
-    assert float(row["overall"]) == pytest.approx((5 * majority + minority) / 6)
+        assert row[key] == pytest.approx(again[key], rel=1e-6, abs=1e-9)
+    majority, minority = row["majority"], row["minority"]
+    assert row["balanced"] == pytest.approx((majority + minority) / 2)
+    assert row["overall"] == pytest.approx((5 * majority + minority) / 6)
 
 
 def test_a_study_that_was_stopped_goes_on_from_its_cells(study, few):

@@ -29,7 +29,7 @@ from neuralcollapse.steer.remedies import REMEDIES, remedy
 
 STEP = ClassCounts.step(10, 100, 0.5, n_min=4)
 FRAMES = [entry.name for entry in REMEDIES if "frame" in entry.options]
-OUTSIDE = {None: {"focal"}, 0.3: {"focal", "ldam"}}
+OUTSIDE = {None: {"focal", "ldam"}, 0.3: {"focal", "ldam"}}  # ldam: its scale is for a head of cosines
 
 
 def loop_margins(geometry):

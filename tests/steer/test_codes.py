@@ -176,7 +176,7 @@ INVALID = [
     (lambda: spherical_code(4, 0), "d must be at least 1, got 0"),
     (lambda: spherical_code(3, 1), "d must be at least 2 for 3 classes, got 1: of three unit vectors on a line two "
                                    "coincide"),
-    (lambda: spherical_code(9, 3, starts=0), "starts must be at least 1, got 0"),
+    (lambda: spherical_code(9, 3, starts=0), "starts must be a whole number ≥ 1, got 0"),
     (lambda: frame(predict([3, 3, 1]), 0), "d must be at least 1, got 0"),
     (lambda: frame(predict([10, 10, 1, 1]), 2),
      "d must be at least 3, the rank of this geometry's classifiers, got 2: widen the features, or take the simplex "

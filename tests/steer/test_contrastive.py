@@ -282,7 +282,7 @@ BAD = [
     (lambda: SupConLoss(0), "temperature must be a positive number, got 0"),
     (lambda: SupConLoss(-0.1), "temperature must be a positive number, got -0.1"),
     (lambda: SupConLoss(reduction="max"), "reduction must be one of mean, sum, none, got 'max'"),
-    (lambda: SupConLoss(prototypes=FRAME, prototype_copies=0), "prototype_copies must be a whole number ≥ 1, got '0'"),
+    (lambda: SupConLoss(prototypes=FRAME, prototype_copies=0), "prototype_copies must be a whole number ≥ 1, got 0"),
     (lambda: SupConLoss(prototypes="etf"), "prototypes must be a (k, d) array of numbers, one row per class, got etf"),
     (lambda: SupConLoss(prototypes=[1.0, 2.0]),
      "prototypes must be a (k, d) float array, one row per class, got torch.float32 of shape (2,)"),

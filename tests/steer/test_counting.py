@@ -1,6 +1,6 @@
 """Counts from whatever holds the labels: the same four numbers by every way in, and a question where it is unclear."""
 
-from collections import UserDict
+from collections import Counter, UserDict
 
 import numpy as np
 import pytest
@@ -9,7 +9,7 @@ from torch.utils.data import ConcatDataset, DataLoader, Dataset, IterableDataset
 
 from neuralcollapse.checks import InvalidInput
 from neuralcollapse.counts import ClassCounts
-from neuralcollapse.steer.counting import class_counts
+from neuralcollapse.steer.counting import as_counts, class_counts
 from neuralcollapse.steer.losses import VSLoss
 
 LABELS = [0, 2, 1, 0, 0, 2, 0]
@@ -98,6 +98,13 @@ SOURCES = {
     "loader of mappings": lambda: DataLoader(Items(lambda y: {"x": 0.0, "label": y}), batch_size=3, shuffle=True),
     "series": lambda: pandas().Series(LABELS), "frame": lambda: pandas().DataFrame({"label": LABELS, "x": 0.0}),
     "categories": lambda: pandas().DataFrame({"label": [NAMES[y] for y in LABELS]}).astype("category"),
+    "list of pairs": lambda: [(7, y) for y in LABELS],
+    "list of mappings": lambda: [{"x": 7, "label": y} for y in LABELS],
+    "list of lists": lambda: [[np.full(3, 7), y] for y in LABELS],
+    "part of a list": lambda: Subset([("a.png", y) for y in [1, *LABELS]], list(range(1, 8))),
+    "column": lambda: np.array(LABELS)[:, None], "tokens of texts": lambda: [[0, 2, 1], [0, -100], [0, 2, 0]],
+    "items of tokens": lambda: [("a", [0, 2, 1]), ("b", [0]), ("c", [0, 2, 0])],
+    "tokens of two classes beside others": lambda: [("a", [0, 1]), ("b", [0, 2, 0, 2, 0])],
     "iterator": lambda: ((0.0, y) for y in LABELS), "counts": lambda: ClassCounts(TALLY)}
 
 
@@ -137,6 +144,46 @@ def test_a_loss_in_one_line():
         "VSLoss.vs(ClassCounts(4, 1, 2), gamma=0.1, tau=1.0)")
 
 
+@pytest.mark.parametrize("order", [[1, 0, 2], [2, 1, 0]])
+@pytest.mark.parametrize("kind", [int, np.int64, np.uint8, float, torch.tensor])
+def test_keys_that_are_whole_numbers_are_class_indices_in_any_order(kind, order):
+    assert as_counts({kind(c): [90, 9, 1][c] for c in order}) == ClassCounts([90, 9, 1])
+
+
+def test_a_counter_of_labels_does_not_swap_head_and_tail():
+    labels = [1, 0, 0, 0, 0]  # a rare class is met first
+    assert as_counts(Counter(labels)).values.tolist() == [4, 1]
+    assert as_counts(Counter(label == 1 for label in labels)).values.tolist() == [4, 1]
+    np.testing.assert_array_equal(VSLoss.weighted(Counter(labels)).vectors["weight"], [5 / 8, 5 / 2])
+    assert VSLoss(Counter(labels), weight={np.int64(1): 3, 0: 1}).vectors["weight"].tolist() == [5 / 7, 15 / 7]
+
+
+def test_text_keys_are_names_in_their_own_order_digits_too():
+    assert as_counts({"10": 5, "9": 1}).names == ("10", "9")
+    assert as_counts({"b": 5, "a": 1}).values.tolist() == [5, 1]
+
+
+@pytest.mark.parametrize(("counts", "message"), [
+    ({0: 5, 2: 1}, "every class 0 … 2 needs a count, got none for class 1: drop it from labels and head, or give it a "
+     "small positive count"),
+    ({1: 5, 2: 1}, "every class 0 … 2 needs a count, got none for class 0: drop it from labels and head, or give it a "
+     "small positive count"),
+    ({0: 5, -100: 1}, "class indices must be 0 … k−1, got -100 among the keys of counts: leave out labels that are "
+     "ignored"),
+    (Counter(torch.tensor([0, 1, 0])), "the keys of counts must differ, got 3 for 2 classes: a Counter takes every "
+     "element of a tensor as another key, so count labels.tolist()"),
+    ({"cat": 5, 0: 1}, "the keys of counts must be class names, or the class indices 0 … k−1, got both 'cat' and 0"),
+    ({None: 5, 0: 1}, "the keys of counts must be class names, or the class indices 0 … k−1, got None"),
+    ({0.5: 5, 0: 1}, "the keys of counts must be class names, or the class indices 0 … k−1, got 0.5"),
+    ({0: 5, 1: 0}, "every class needs a sample, and class 1 has none: drop it from labels and head, or give it a small "
+     "positive count (class_counts does with absent=1)"),
+    ({}, "counts must name at least two classes, got 0 ([])")])
+def test_keys_that_are_no_classes_are_refused_in_one_line(counts, message):
+    with pytest.raises(InvalidInput) as error:
+        as_counts(counts)
+    assert str(error.value) == message
+
+
 class Both(Items):
     targets, labels = LABELS, LABELS
 
@@ -171,6 +218,23 @@ class Both(Items):
     (lambda: pandas().DataFrame({"x": [1, 2]}), {}, "there is no column 'label' or 'labels' among x: say which column "
      "holds the labels with label="),
     (lambda: pandas().Series(["a", None], dtype="category"), {}, "labels must not be missing, got none at position 1"),
+    (lambda: np.eye(3, dtype=int)[LABELS], {}, "labels must be class indices, got what looks like one-hot rows: pass "
+     "labels.argmax(-1)"),
+    (lambda: torch.eye(3)[LABELS], {}, "labels must be class indices, one per sample or token, got float32 of shape "
+     "(7, 3): of one-hot rows or probabilities pass labels.argmax(-1)"),
+    (lambda: TensorDataset(INPUTS, torch.eye(3, dtype=torch.bool)[LABELS]), {}, "labels must be class indices, one per "
+     "sample or token, got bool of shape (7, 3): of one-hot rows or probabilities pass labels.argmax(-1)"),
+    (lambda: Items(lambda y: (0.0, torch.eye(3, dtype=torch.int64)[y])), {}, "labels must be class indices, got what "
+     "looks like one-hot rows: pass labels.argmax(-1)"),
+    (lambda: DataLoader(TensorDataset(INPUTS, torch.eye(3, dtype=torch.int64)[LABELS]), batch_size=3), {},
+     "labels must be class indices, got what looks like one-hot rows: pass labels.argmax(-1)"),
+    (lambda: (np.zeros((7, 2)), np.array(LABELS)), {}, "labels must be one array or list, or lists of tokens, got "
+     "parts of shapes [(7, 2), (7,)]: pass the labels themselves"),
+    (lambda: [(0, 1, 2)], {}, "items must be pairs (input, label) or dictionaries, got 3 parts: say where the labels "
+     "are with label=, or pass the labels themselves"),
+    (lambda: TensorDataset(INPUTS, torch.tensor(LABELS)), {"label": "y"}, "label must be the place of one of the data "
+     "set's 2 tensors, got 'y'"),
+    (lambda: LABELS, {"names": "abc"}, "names must be a list of class names, got abc"),
     (lambda: 5, {}, "labels must come from an array, a column, a data set or a DataLoader, got int: pass the labels "
      "themselves"),
     (lambda: "labels.csv", {}, "labels must come from an array, a column, a data set or a DataLoader, got str: pass "

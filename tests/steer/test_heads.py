@@ -286,10 +286,18 @@ INVALID = [
     (lambda: seli_head([3, 1], -1), "d must be at least 1, got -1"),
     (lambda: etf_head(3, 4, scale=-1.0), "scale must be a positive number, got -1.0"),
     (lambda: seli_head([10, 10, 1, 1], 2),
+     "d must be at least 3, the rank of SELI for 4 classes, got 2: widen the features, or take etf_head(4, 2), a "
+     "spherical code"),
+    (lambda: seli_head([5, 5, 5, 5], 2),
+     "d must be at least 3, the rank of SELI for 4 classes, got 2: widen the features, or take etf_head(4, 2), a "
+     "spherical code"),
+    (lambda: seli_head([5, 5, 5], 1), "d must be at least 2, the rank of SELI for 3 classes, got 1: widen the "
+                                      "features"),
+    (lambda: geometry_head(predict([10, 10, 1, 1]), 2),
      "d must be at least 3, the rank of this geometry's classifiers, got 2: widen the features, or take the simplex "
      "ETF, which has a substitute in fewer dimensions"),
-    (lambda: seli_head([10, 0], 2), "counts must be at least two positive numbers, got 0 for class 1: drop empty "
-                                    "classes first"),
+    (lambda: seli_head([10, 0], 2), "every class needs a sample, and class 1 has none: drop it from labels and head, "
+                                    "or give it a small positive count (class_counts does with absent=1)"),
     (lambda: geometry_head(predict([100, 30, 1], "mse", ridge=2.0), 4),
      f"a fixed head must have a classifier for every class, got length 0 for class 2 in this geometry: {MERGED}"),
     (lambda: geometry_head(predict([10, 1, 10, 1], ridge=2.0), 4),

@@ -50,7 +50,7 @@ def test_the_named_losses_ask_for_the_geometry_of_their_name():
     for name, registered in names.items():
         assert PREDICTED[name](few).geometry().loss == registered
     seli = predict(COUNTS).classifiers.unit().dense()
-    for make in (VSLoss.weighted, VSLoss.logit_adjusted, VSLoss.ldam):
+    for make in (VSLoss.weighted, VSLoss.logit_adjusted, lambda c: VSLoss.ldam(c, scale=1)):
         np.testing.assert_allclose(make(COUNTS).geometry().classifiers.unit().dense(), seli, atol=1e-13)
 
 
@@ -85,8 +85,12 @@ def test_margins_do_not_move_the_limit():
      "loss that one covers is the same without it"),
     (VSLoss.ce(COUNTS, label_smoothing=0.1), 0.1, "no theorem says where label smoothing leads when classes are "
      "imbalanced: the nearest loss that one covers is the same without it"),
-    (VSLoss.ldam(COUNTS), 0.1, "where margins on the label's logit lead is known in the limit of vanishing ridge only: "
-     "leave ridge out, or use VSLoss.vs, whose offsets are covered")])
+    (VSLoss.ldam(COUNTS), None, "no theorem says where LDAM leads on cosines, which its scale is for: the nearest loss "
+     "that one covers is VSLoss.ldam(counts, scale=1) on the logits of a linear head"),
+    (VSLoss.ldam(COUNTS).reweighted(), None, "no theorem says where LDAM leads on cosines, which its scale is for: the "
+     "nearest loss that one covers is VSLoss.ldam(counts, scale=1) on the logits of a linear head"),
+    (VSLoss.ldam(COUNTS, scale=1), 0.1, "where margins on the label's logit lead is known in the limit of vanishing "
+     "ridge only: leave ridge out, or use VSLoss.vs, whose offsets are covered")])
 def test_what_no_theorem_covers_is_said(loss, ridge, message):
     with pytest.raises(OutsideTheory) as error:
         loss.geometry(ridge=ridge)

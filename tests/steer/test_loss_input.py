@@ -10,6 +10,7 @@ from torch import nn
 
 from neuralcollapse.checks import InvalidInput
 from neuralcollapse.counts import ClassCounts
+from neuralcollapse.steer.advise import GOALS, Choice, advise
 from neuralcollapse.steer.losses import VSLoss
 
 COUNTS = ClassCounts([40, 9, 3, 3, 1])
@@ -46,10 +47,57 @@ def test_what_a_loss_says_it_is():
                  "reduction='sum'",
              VSLoss.focal(few): "VSLoss.focal(ClassCounts(500, 5), gamma=2.0)",
              VSLoss.ce(few, focal=1): "VSLoss.ce(ClassCounts(500, 5)) with focal=1.0",
+             VSLoss.focal(few, weight=[1, 2]): "VSLoss.focal(ClassCounts(500, 5), gamma=2.0, weight=…)",
+             VSLoss.vs(few, 0.1, 1.0, margin=[0, 1]): "VSLoss.vs(ClassCounts(500, 5), gamma=0.1, tau=1.0, margin=…)",
+             VSLoss.ce(few, delta=[1, 2], temperature="label"):
+                 "VSLoss.ce(ClassCounts(500, 5), delta=…, temperature='label')",
+             VSLoss.ce(few).reweighted(beta=0.9):
+                 "VSLoss.ce(ClassCounts(500, 5)).reweighted('effective-number', beta=0.9)",
              VSLoss(few, delta=[1, 2], temperature="label"):
                  "VSLoss(ClassCounts(500, 5), delta=…, temperature='label')"}
     for loss, text in shown.items():
         assert repr(loss) == text
+
+
+@pytest.mark.parametrize("make", [VSLoss.ce, VSLoss.ldam, VSLoss.focal, VSLoss.ldt])
+def test_reweighting_keeps_dtype_device_and_mode(make):
+    logits, labels = torch.arange(2.0 * K, dtype=torch.float64).reshape(2, K), torch.tensor([1, 4])
+    moved = make(COUNTS, reduction="none").double().eval().reweighted("inverse")
+    assert moved.weight.dtype == torch.float64
+    assert not moved.training
+    plain = make(COUNTS, reduction="none").double()
+    expected = plain(logits, labels) * torch.tensor(N.sum() / (K * N))[labels]
+    torch.testing.assert_close(moved(logits, labels), expected, rtol=1e-14, atol=0)
+    assert plain.weight is None  # the one reweighted stays as it is
+    assert make(COUNTS).to("meta").reweighted().weight.device.type == "meta"
+    inside = nn.ModuleList([make(COUNTS)]).to("meta", torch.float64)[0].reweighted()
+    assert inside.weight.device.type == "meta"
+    assert inside.weight.dtype == torch.float64
+
+
+@pytest.mark.parametrize("counts", [[500, 40, 5], [7, 7]])
+@pytest.mark.parametrize("goal", ["balanced accuracy", "symmetric geometry", "calibrated"])
+def test_the_automatic_loss_is_the_recommended_one(counts, goal):
+    chosen = advise(counts, goal=goal).recommended
+    loss = VSLoss.auto(counts, goal)
+    k = len(counts)
+    logits = torch.randn(6, k, generator=torch.Generator().manual_seed(0))
+    labels = torch.arange(6) % k
+    recommended = eval(chosen.line, {"VSLoss": VSLoss, "counts": counts})  # the line to paste
+    assert repr(loss) == repr(recommended)
+    assert repr(loss).replace(f"ClassCounts({', '.join(map(str, counts))})", "counts") == chosen.line
+    assert torch.equal(loss(logits, labels), recommended(logits, labels))
+    total = VSLoss.auto(counts, goal, reduction="sum")
+    assert repr(total) == f"{recommended!r} with reduction='sum'"
+    torch.testing.assert_close(total(logits, labels), 6 * recommended(logits, labels))
+
+
+def test_a_recommended_head_is_no_automatic_loss(monkeypatch):
+    monkeypatch.setitem(GOALS, "a fixed frame", (lambda *_: Choice("etf-head", {}), "Rule: none."))
+    with pytest.raises(InvalidInput) as error:
+        VSLoss.auto([500, 5], "a fixed frame")
+    assert str(error.value) == ("for a fixed frame no loss of logits is recommended but etf_head(2, d): build that, or "
+                                "name a constructor of VSLoss")
 
 
 def test_counts_and_parameters_by_class_name():
@@ -121,6 +169,18 @@ LOGITS, LABELS = torch.zeros(3, 2), torch.tensor([0, 1, 0])
     (lambda: VSLoss.vs(FEW, 0.1, 1).to("meta")(LOGITS, LABELS), "the loss is on meta and the logits on cpu: move it "
      "with loss.to('cpu')"),
     (lambda: VSLoss.ce(FEW)(LOGITS, LABELS, num_items_in_batch=0), "num_items_in_batch must be positive, got 0"),
+    *[(lambda items=items: VSLoss.ce(FEW)(LOGITS, LABELS, num_items_in_batch=items),
+       f"num_items_in_batch must be positive, got {shown}")
+      for items, shown in ((torch.tensor(0), 0), (torch.tensor(-3), -3), (torch.tensor([2, 2]), "tensor([2, 2])"),
+                           (float("nan"), "nan"), (True, True))],
+    (lambda: VSLoss.vs(FEW, 0.1, 1.0, iota=[0, 1]), "VSLoss.vs sets iota itself: leave it out, or give all parameters "
+     "to VSLoss(counts, ...)"),
+    (lambda: VSLoss.auto(FEW, weight=[1, 2]), "VSLoss.auto sets weight itself: leave it out, or give all parameters to "
+     "VSLoss(counts, ...)"),
+    (lambda: VSLoss(FEW, weight={0: 1, "0": 2}), "weight must name each class once, got '0' twice"),
+    (lambda: VSLoss.ce(FEW).for_trainer(shift=True)(torch.zeros(3, 5, 2), torch.zeros(3, 5, 2)),
+     "shift=True needs labels that are class indices, got probabilities of shape (3, 5, 2), of which the last position "
+     "cannot be ignored: shift them yourself and pass logits[:, :-1] to the loss"),
     (lambda: VSLoss.ce(FEW, reduction="sum")(LOGITS, LABELS, num_items_in_batch=3), "num_items_in_batch is what a mean "
      "divides by, got reduction='sum': leave it out"),
     (lambda: VSLoss.ce(FEW).for_trainer()({"scores": LOGITS}, LABELS), "the model's outputs must have logits, got "

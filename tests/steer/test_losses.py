@@ -208,9 +208,23 @@ def test_micro_batches_give_the_gradient_of_the_batch(name):
     _, whole = gradient(loss, logits, labels)
     torch.testing.assert_close(accumulated(loss, logits, labels, [4, 4, 4]), whole, rtol=1e-12, atol=1e-16)
     leaf = logits.clone().requires_grad_()
-    for rows in torch.arange(12).split([1, 8, 3]):  # of any sizes, when the whole is told
-        loss(leaf[rows], labels[rows], num_items_in_batch=torch.tensor(12)).backward()
+    labels[[1, 4, 11]] = -100
+    _, whole = gradient(loss, logits, labels)
+    for rows in torch.arange(12).split([1, 1, 7, 3]):  # of any sizes, one without a label, when the whole is told
+        loss(leaf[rows], labels[rows], num_items_in_batch=torch.tensor(9)).backward()
     torch.testing.assert_close(leaf.grad, whole, rtol=1e-12, atol=1e-16)
+
+
+@pytest.mark.parametrize("name", ["ce", "vs", "ldam", "focal"])
+def test_no_label_in_any_micro_batch_is_no_loss_where_nobody_can_look(name):
+    """Compiled, as on a device, the number of labels is not looked at: 0/0 must not be what comes out."""
+    logits, labels = batch(4, dtype=torch.float32)
+    compiled = torch.compile(MADE[name].float(), backend="eager", fullgraph=True)
+    value, slope = gradient(compiled, logits, torch.full_like(labels, -100), num_items_in_batch=torch.tensor(0))
+    assert value == 0
+    assert not slope.any()
+    value, _ = gradient(compiled, logits, labels, num_items_in_batch=torch.tensor(8))
+    torch.testing.assert_close(value, MADE[name](logits, labels) / 2)
 
 
 @pytest.mark.parametrize("name", MADE)

@@ -4,6 +4,7 @@ import json
 
 import numpy as np
 import pytest
+from safetensors.torch import load_file
 from scipy.optimize import linprog
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import balanced_accuracy_score, log_loss
@@ -19,13 +20,16 @@ from neuralcollapse.simulate import simulate
 from neuralcollapse.steer.equal_margins import equal_margins
 from neuralcollapse.steer.posthoc import (
     POSTHOC,
+    PosthocRow,
     evaluate_posthoc,
     logit_adjustment,
     nearest_class_mean,
+    save_heads,
     tau_normalised,
 )
 from neuralcollapse.steer.refit import refit
 from neuralcollapse.steer.repair import predicted_norms, repair, swap
+from neuralcollapse.steer.rules import FittedRule
 from neuralcollapse.steer.scores import scores
 
 NAMES = [entry.name for entry in POSTHOC]
@@ -448,3 +452,16 @@ def test_one_counts_object_serves_all():
     counts = ClassCounts([2, 1], ["cat", "dog"])
     with pytest.raises(InvalidInput, match=r"^remedy 'refit' needs features of every class, got none of class dog$"):
         refit(H, [0, 0, 0], counts=counts)
+
+
+def test_heads_of_the_trained_ones_own_memory_are_saved(tmp_path):
+    layer = nn.Linear(4, 2, dtype=torch.float64)
+    weight = layer.weight.detach()
+    shared = [PosthocRow(name, FittedRule(name, part, layer.bias), None)
+              for name, part in (("as-trained", weight), ("again", weight), ("turned", weight.T.clone().T))]
+    save_heads(shared, tmp_path / "heads.safetensors")
+    saved = load_file(tmp_path / "heads.safetensors")
+    assert len(saved) == 6
+    for name in ("as-trained", "again", "turned"):
+        assert torch.equal(saved[f"{name}.weight"], weight)
+        assert torch.equal(saved[f"{name}.bias"], layer.bias.detach())

@@ -43,10 +43,10 @@ def test_a_merged_class_is_told_the_weight_decay_and_the_samples_that_part_it():
     verdict = rescue_features(train, test, W, ridge=ridge, feature_penalty=1e-3)[3]
     assert verdict.rule.startswith("λ = 3 ≥ 2 = √n for its 4 samples, and its mean lies on that of 2 (distance 0")
     decay = 2.0**2 / (n**2 * 1e-3)  # w = λ²/(n²p) at λ = √4
-    assert verdict.advice == (f"Lower λ below 2, a weight decay below {decay:.3g}, or collect 6 more samples of it "
-                              "and of each class it has merged with.")
-    for more, apart in ((5, False), (6, True)):  # √(4 + 6) > 3 is the first
-        gram = predict([100, 100, 4 + more, 4 + more], ridge=ridge).classifiers.dense()
+    assert verdict.advice == (f"Lower λ below 2, a weight decay below {decay:.3g}, or collect 7 more samples of it "
+                              "and of each class with as few.")
+    for more, apart in ((6, False), (7, True)):  # λ = n√(wp) grows with the samples
+        gram = predict([100, 100, 4 + more, 4 + more], ridge=ridge * (n + 2 * more) / n).classifiers.dense()
         assert (gram[2, 2] - gram[2, 3] > 1e-9) == apart
 
 
@@ -58,7 +58,38 @@ def test_weights_of_the_loss_move_the_threshold():
     found = rescue(COUNTS, W, M, geometry=geometry, merging=weight * np.sqrt(COUNTS), **arrays)
     assert [verdict.kind for verdict in found[2:]] == [MERGED, MERGED]
     assert found[2].rule.startswith("λ = 9 ≥ 8 = 4·√n for its 4 samples")
-    assert "collect 2 more samples" in found[2].advice  # 4√(4 + 2) > 9 ≥ 4√(4 + 1)
+    assert found[2].advice.startswith("Lower λ below 8, a weight decay below ")
+    assert "collect" not in found[2].advice, "numbers alone do not say what other counts would do"
+    found = rescue(COUNTS, W, M, geometry=geometry, merging=lambda counts: weight * np.sqrt(counts.values), **arrays)
+    assert "or collect 2 more samples" in found[2].advice  # 9·212/208 < 4√(4 + 2), and 9·210/208 > 4√(4 + 1)
+
+
+def test_where_more_samples_do_not_help_they_are_not_asked_for():
+    # Inverse weights ω = n/(k n_c): a class that grows weighs less, and ω√n falls.
+    geometry = predict(COUNTS, "weighted", weight=COUNTS.sum() / (4 * COUNTS), ridge=30.0)
+    W, M = geometry.factors(d=5, seed=1)
+    found = rescue(COUNTS, W, M, geometry=geometry, margins=np.zeros(4), confusions=np.eye(4), probe=np.ones(4),
+                   merging=lambda counts: counts.n / (4 * np.sqrt(counts.values)))
+    assert found[2].kind == MERGED
+    assert found[2].advice.endswith(f"a weight decay below {26 / 208:.3g}.")
+
+
+def test_no_head_merges_where_no_ridge_does_it():
+    geometry = predict(COUNTS, ridge=3.0)
+    W, M = geometry.factors(d=5, seed=1)
+    arrays = {"margins": np.zeros(4), "confusions": np.eye(4), "probe": np.ones(4)}
+    found = rescue(COUNTS, W, M, geometry=geometry, merging=np.full(4, np.inf), **arrays)
+    assert [verdict.kind for verdict in found] == [SAFE] * 4
+    assert {verdict.to_dict()["merging_ridge"] for verdict in found} == {None}
+
+
+def test_the_verdict_names_the_advised_loss_unless_it_was_used():
+    W, M = predict(COUNTS).factors(d=5, seed=1)
+    arrays = {"margins": np.zeros(4), "confusions": np.eye(4)[[0, 1, 2, 2]], "probe": np.ones(4)}
+    advice = [rescue(COUNTS, W, M, geometry=predict(COUNTS), advised=line, **arrays)[3].advice
+              for line in ("VSLoss.vs(counts, gamma=0.1, tau=1.0)", None)]
+    assert advice == ["Train with VSLoss.vs(counts, gamma=0.1, tau=1.0), or refit the head on these features.",
+                      "Refit the head on these features: the recommended loss has been used already."]
 
 
 def test_in_a_total_collapse_every_class_has_merged():
@@ -276,7 +307,7 @@ GOOD = {"counts": [9, 9, 2], "weight": np.eye(3), "means": np.eye(3), "geometry"
     ({"probe": [1.0, 1.0]}, "probe must be 3 recalls, one per class, got shape (2,)"),
     ({"probe": [1.0, 2.0, 0.5]}, "probe must be recalls in [0, 1] or NaN, got 2"),
     ({"level": 1.5}, "level must be a recall in (0, 1], got 1.5"),
-    ({"merging": [1.0]}, "merging must be 3 numbers, one per class, got 1 ([1.0])"),
+    ({"merging": [1.0]}, "merging must be 3 positive numbers, one per class, got [1.0]"),
 ])
 def test_bad_arrays_are_refused_in_one_line(change, message):
     given = GOOD | change

@@ -170,6 +170,25 @@ def test_the_trainer_accumulates_sequences_exactly(huggingface, tmp_path, name):
     torch.testing.assert_close(whole, by_hand_after, rtol=0, atol=2e-6)
 
 
+def test_the_trainer_accumulates_mixed_labels_exactly(huggingface, tmp_path):
+    tokens, mask = text(8)
+    mixed = torch.softmax(torch.randn(8, 4, generator=torch.Generator().manual_seed(2)), 1)
+    data = [{"input_ids": t, "attention_mask": m, "labels": y} for t, m, y in zip(tokens, mask, mixed, strict=True)]
+
+    def model():
+        torch.manual_seed(0)
+        return huggingface.BertForSequenceClassification(huggingface.BertConfig(
+            vocab_size=12, hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=16,
+            max_position_embeddings=8, hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0, num_labels=4))
+
+    loss = LOSSES["vs"].for_trainer()
+    whole, value = trained(huggingface, model(), data, loss, tmp_path, 8, 1)
+    accumulated, _ = trained(huggingface, model(), data, loss, tmp_path, 2, 4)
+    torch.testing.assert_close(accumulated, whole, rtol=0, atol=2e-6)
+    expected = LOSSES["vs"](model()(input_ids=tokens, attention_mask=mask).logits, mixed)
+    np.testing.assert_allclose(value, expected.item(), rtol=1e-3)  # the log is rounded to four digits
+
+
 def test_the_trainer_accumulates_tokens_exactly(huggingface, tmp_path):
     tokens, mask = text(8)
     labels = tokens.masked_fill(mask == 0, -100)  # rows of unequal numbers of labels
@@ -212,5 +231,5 @@ def test_outputs_of_every_kind_and_labels_of_every_shape():
     mixed = F.one_hot(labels[:, 0], 4).float()
     np.testing.assert_allclose(loss(logits[:, 0], mixed).item(), criterion(logits[:, 0], labels[:, 0]).item(),
                                rtol=1e-6)
-    twice = loss(logits, labels, num_items_in_batch=torch.tensor(2 * 12))
-    np.testing.assert_allclose(twice.item(), values[0] / 2, rtol=1e-6)
+    for items in (2 * 12, torch.tensor(2 * 12), torch.tensor([[24.0], [24.0]])):  # the last for two GPUs
+        np.testing.assert_allclose(loss(logits, labels, num_items_in_batch=items).item(), values[0] / 2, rtol=1e-6)

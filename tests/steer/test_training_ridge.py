@@ -274,6 +274,20 @@ def test_micro_batches_add_up():
     np.testing.assert_allclose(gradients(model), expected, rtol=1e-5, atol=1e-7)
 
 
+def test_an_evaluation_in_between_takes_nothing_away():
+    model, x, y = net()
+    by_hand(model, x, y, 0.3, 40).backward()
+    expected = gradients(model)
+    model.zero_grad()
+    with FeaturePenalty(model, 0.3, 40, head="head") as penalty:
+        loss = F.cross_entropy(model(x), y)
+        for unwatched in (torch.no_grad, torch.inference_mode):
+            with unwatched():
+                model.eval()(x[:3])
+        (loss + penalty()).backward()
+    np.testing.assert_allclose(gradients(model), expected, rtol=1e-5, atol=1e-7)
+
+
 def test_positions_that_are_no_samples_are_left_out():
     model = nn.Linear(2, 3)
     x = torch.tensor([[[1.0, 1.0], [9.0, 9.0]], [[2.0, 0.0], [0.0, 2.0]]])
@@ -468,9 +482,9 @@ class Flat(nn.Module):
     (lambda: parameter_groups(two(), 1e-3, ridge=1.0), "give weight_decay or ridge, one of them, got 0.001 and 1.0"),
     (lambda: parameter_groups(two(), ridge=1.0),
      "ridge needs counts, whose sum n turns λ into a weight decay: give counts too"),
-    (lambda: parameter_groups(two(), -1.0), "weight_decay must be a number of at least 0, got -1.0"),
+    (lambda: parameter_groups(two(), -1.0), "weight_decay must be a number ≥ 0, got -1.0"),
     (lambda: parameter_groups(two(), 0.1, backbone_decay=float("nan")),
-     "backbone_decay must be a number of at least 0, got nan"),
+     "backbone_decay must be a number ≥ 0, got nan"),
     (lambda: parameter_groups(two(), 0.1, head=nn.Linear(3, 3)),
      "head must be a layer of the model whose weight is one of its parameters, got Linear"),
     (lambda: parameter_groups(nn.utils.parametrizations.weight_norm(nn.Linear(2, 3)), 0.1),
@@ -478,7 +492,7 @@ class Flat(nn.Module):
     (lambda: parameter_groups(Flat(), 0.1),
      "parameter groups need parameters in their own shapes, got a model inside FullyShardedDataParallel: use torch's "
      "fully_shard, or make the groups before wrapping with use_orig_params=True"),
-    (lambda: FeaturePenalty(two(), -0.1, n=5, head="1"), "p must be a number of at least 0, got -0.1"),
+    (lambda: FeaturePenalty(two(), -0.1, n=5, head="1"), "p must be a number ≥ 0, got -0.1"),
     (lambda: FeaturePenalty(two(), 0.1, n=0, head="1"), "n must be a positive number, got 0"),
     (lambda: FeaturePenalty(two(), 0.1, n=5, head="2"),
      "head must name a linear layer of the model, got '2': known: 0, 1"),

@@ -4,6 +4,8 @@
 from neuralcollapse.cli import predict as _predict  # noqa: I001  # the order of --help
 from neuralcollapse.cli import measure as _measure
 from neuralcollapse.cli import train as _train
+from neuralcollapse.cli import sweep as _sweep
+from neuralcollapse.cli import data as _data
 from neuralcollapse.cli import steer as _steer
 from neuralcollapse.cli import simulate as _simulate
 from neuralcollapse.cli import study as _study
@@ -11,4 +13,4 @@ from neuralcollapse.cli import about as _about
 from neuralcollapse.cli.app import app, main
 
 __all__ = ["app", "main"]
-del _about, _measure, _predict, _simulate, _steer, _study, _train
+del _about, _data, _measure, _predict, _simulate, _steer, _study, _sweep, _train

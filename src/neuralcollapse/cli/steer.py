@@ -58,10 +58,12 @@ def advise(
         from neuralcollapse.experiments.frozen import freeze
 
         frozen = freeze(Run.open(run))
-        profile, verdicts = frozen.counts, frozen.rescue()
+        profile = frozen.counts
         if ridge is None and weight_decay is None:
             ridge = frozen.ridge
     advice = advise_counts(profile, ridge=ridge, weight_decay=weight_decay, feature_penalty=feature_penalty, goal=goal)
+    if run is not None:
+        verdicts = frozen.rescue(advice.ridge)
     plan = None
     if more_of is not None:
         cls = more_of if more_of in profile.names or not more_of.isdecimal() else int(more_of)
@@ -98,14 +100,14 @@ def steer(
     from neuralcollapse.experiments import Run
     from neuralcollapse.experiments.frozen import freeze
     from neuralcollapse.show.rescue import print_posthoc
-    from neuralcollapse.steer import POSTHOC, evaluate_posthoc
+    from neuralcollapse.steer import POSTHOC
     from neuralcollapse.steer.posthoc import save_heads
 
     if save is not None and save.suffix != ".safetensors":
         raise InvalidInput(f"--save must name a .safetensors file, got '{save}'")
     names = None if posthoc == "all" else [POSTHOC[name.strip()].name for name in posthoc.split(",")]
     frozen = freeze(Run.open(run))
-    rows = evaluate_posthoc(frozen.train, frozen.test, frozen.weight, frozen.bias, names, counts=frozen.counts)
+    rows = frozen.posthoc(names)
     if save is not None:
         save_heads(rows, save)
     if as_json:

@@ -16,7 +16,7 @@ from neuralcollapse.cli.app import JSON, app, print_json
                     "neuralcollapse study rates --out studies/rates --ratios 1,30,300 --seeds 10 --seed 100   ·   "
                     "neuralcollapse study steering --out studies/steering --jobs 2")
 def study(
-    name: Annotated[str, typer.Argument(help="Which study: rates, optimisers, steering; see `list`")],
+    name: Annotated[str, typer.Argument(help="Which study, such as geometry-vs-ratio; `list` names them")],
     out: Annotated[Path, typer.Option(help="A folder for data, figures and table.md")],
     quick: Annotated[bool, typer.Option("--quick", help="A small setting, to see that it works: a minute or two.")
                      ] = False,

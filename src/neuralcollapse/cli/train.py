@@ -19,9 +19,11 @@ DATA, MODEL = "Data", "Model and training"
                     "neuralcollapse train --resume runs/demo")
 def train(
     config: Annotated[Path | None, typer.Option(help="A YAML file of settings; flags win over it.")] = None,
-    preset: Annotated[str | None, typer.Option(help="A named configuration to start from: demo.")] = None,
-    dataset: Annotated[str | None, typer.Option(help="digits, mnist5k, npz:PATH; see `list`  (default: digits)",
-                                                rich_help_panel=DATA)] = None,
+    preset: Annotated[str | None, typer.Option(
+        help="A named configuration to start from: demo, terminal-phase, cifar10, …; see `list`.")] = None,
+    dataset: Annotated[str | None, typer.Option(
+        help="digits, mnist5k, cifar10, …, hf:NAME, folder:PATH, parquet:PATH, npz:PATH, tokens:PATH, text:PATH; see "
+             "`data`. Its options: --set data_options.size=64  (default: digits)", rich_help_panel=DATA)] = None,
     imbalance: Annotated[str | None, typer.Option(help="step, long-tail, none (equal counts) or natural (as they are)"
                                                   "  (default: step)", rich_help_panel=DATA)] = None,
     ratio: Annotated[float | None, typer.Option(help="Imbalance ratio R = n_max/n_min  (default: 10)",

@@ -1,7 +1,7 @@
 """EXPERIMENTS: a configuration in, a trained network and the history of its geometry out.
 
-`config` says what to train, `data` and `models` build it, `train` runs it, `run` is the folder it leaves; `studies`
-are whole grids that answer a question.
+`config` says what to train, `data` and `models` build it, `train` runs it, `run` is the folder it leaves; `sweeps`
+train grids of configurations, `comparison` holds runs side by side, `studies` are whole grids that answer a question.
 Reading a run folder needs no torch, so names that do are loaded when used.
 """
 
@@ -9,17 +9,22 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 _LATER = {"TrainConfig": "config", "DATASETS": "data", "MODELS": "models", "PRESETS": "presets", "Run": "run",
-          "train": "train", "EpochReport": "train", "STUDIES": "studies", "run_study": "studies"}
+          "train": "train", "EpochReport": "train", "STUDIES": "studies", "run_study": "studies",
+          "sweep": "sweeps", "SweepResult": "sweeps", "read_sweep": "sweeps", "read_runs": "comparison",
+          "runs_table": "comparison"}
 
-__all__ = ["DATASETS", "MODELS", "PRESETS", "STUDIES", "EpochReport", "Run", "TrainConfig", "run_study", "train"]
+__all__ = ["DATASETS", "MODELS", "PRESETS", "STUDIES", "EpochReport", "Run", "SweepResult", "TrainConfig", "read_runs",
+           "read_sweep", "run_study", "runs_table", "sweep", "train"]
 
 if TYPE_CHECKING:
+    from neuralcollapse.experiments.comparison import read_runs, runs_table
     from neuralcollapse.experiments.config import TrainConfig
     from neuralcollapse.experiments.data import DATASETS
     from neuralcollapse.experiments.models import MODELS
     from neuralcollapse.experiments.presets import PRESETS
     from neuralcollapse.experiments.run import Run
     from neuralcollapse.experiments.studies import STUDIES, run_study
+    from neuralcollapse.experiments.sweeps import SweepResult, read_sweep, sweep
     from neuralcollapse.experiments.train import EpochReport, train
 
 

@@ -51,6 +51,8 @@ class Batches:
         On the device.
     drawn : (m,) int64 tensor
         Positions of the samples of an epoch, on the CPU.
+    bound : (b,) int64 tensor
+        Positions of samples that stand in every batch, in the part of each process; none as a rule.
     size : int or None
         Samples of a whole batch at the most; None for one batch of everything.
     rank, processes : int
@@ -61,17 +63,17 @@ class Batches:
         Batches of fewer samples than there are processes.
     """
 
-    def __init__(self, labels: Int[Tensor, "n ..."], drawn: Int[Tensor, " m"], size: int | None,
-                 rank: int = 0, processes: int = 1):
-        self._labels, self._drawn = labels, drawn
+    def __init__(self, labels: Int[Tensor, "n ..."], drawn: Int[Tensor, " m"], bound: Int[Tensor, " b"],
+                 size: int | None, rank: int = 0, processes: int = 1):
+        self._labels, self._drawn, self._bound = labels, drawn, bound
         self._rank, self._processes = rank, processes
         m = len(drawn)
         self._count = 1 if size is None or size >= m else -(-m // size)
         if m // self._count < processes:
             raise InvalidInput(f"every process needs a sample of each batch, got {processes} processes and batches of "
                                f"{m // self._count}")
-        self._labelled = (labels != IGNORED).flatten(1).sum(1).cpu()[drawn] if labels.ndim > 1 else None
-        self.positions = m if self._labelled is None else int(self._labelled.sum())
+        self._labelled = (labels != IGNORED).flatten(1).sum(1).cpu() if labels.ndim > 1 else None
+        self.positions = self._size(drawn)
 
     def epoch(self, inputs: Any, seed: int) -> Iterator[Batch]:
         """The batches of this process, in the order that the seed gives.
@@ -83,11 +85,11 @@ class Batches:
         seed : int
             Of this epoch.
         """
-        places = self._places(seed)
-        own = [torch.tensor_split(place, self._processes)[self._rank] for place in places]
-        rows = [self._drawn[place] for place in own]
-        for part, index, mine, whole in zip(read_ahead(inputs, rows), rows, own, places, strict=True):
-            yield Batch(part, self._labels[index], self._size(mine), self._size(whole))
+        parts = [[self._rows(part) for part in torch.tensor_split(place, self._processes)]
+                 for place in self._places(seed)]
+        rows = [each[self._rank] for each in parts]
+        for part, index, each in zip(read_ahead(inputs, rows), rows, parts, strict=True):
+            yield Batch(part, self._labels[index], self._size(index), sum(self._size(rows) for rows in each))
 
     def _places(self, seed: int) -> Sequence[Tensor]:
         m = len(self._drawn)
@@ -95,8 +97,12 @@ class Batches:
             return [torch.arange(m)]
         return torch.tensor_split(torch.randperm(m, generator=torch.Generator().manual_seed(seed)), self._count)
 
-    def _size(self, place: Int[Tensor, " b"]) -> int:
-        return len(place) if self._labelled is None else int(self._labelled[place].sum())
+    def _rows(self, place: Int[Tensor, " b"]) -> Int[Tensor, " m"]:
+        rows = self._drawn[place]
+        return torch.cat([rows, self._bound]).unique() if len(self._bound) else rows
+
+    def _size(self, rows: Int[Tensor, " b"]) -> int:
+        return len(rows) if self._labelled is None else int(self._labelled[rows].sum())
 
 
 def read_ahead(inputs: Any, indices: Sequence[Any]) -> Iterator[Tensor]:

@@ -44,7 +44,10 @@ class TrainConfig(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, protected_namespaces=())
 
-    dataset: str = Field("digits", description="A registered data set, or npz:PATH.")
+    dataset: str = Field("digits", description="A registered data set: digits, cifar10, hf:NAME, folder:PATH, "
+                         "parquet:PATH, npz:PATH, tokens:PATH, text:PATH, ….")
+    data_options: dict[str, Any] = Field(default_factory=dict, description="Keyword arguments of the data set: the "
+                                         "names of its columns and splits, the size of its images, ….")
     imbalance: Literal["step", "long-tail", "none", "natural"] = Field(
         "step", description="Profile of the training part: (R, ρ)-STEP, exponential long tail, equal counts, "
         "or the data set's own counts.")
@@ -54,7 +57,10 @@ class TrainConfig(BaseModel):
         None, ge=1, description="Training samples of the largest class; null: the most the data set allows.")
     test_size: float = Field(
         0.2, gt=0, lt=1, description="Share of the smallest class held out for testing; every class gives "
-        "as many samples.")
+        "as many samples. A data set's own test part is used whole instead.")
+    augment: Literal["none", "standard"] = Field(
+        "none", description="standard: a random crop, padded by an eighth of the side, and a flip of each image in "
+        "each epoch; the theory wants none.")
 
     model: str = Field("mlp", description="A registered model, timm:NAME, transformers:NAME or module:factory.")
     model_options: dict[str, Any] = Field(default_factory=dict, description="Keyword arguments of the model.")
@@ -64,8 +70,9 @@ class TrainConfig(BaseModel):
     loss_options: dict[str, Any] = Field(default_factory=dict, description="Parameters of the loss: gamma, tau, ….")
     head: Literal["learned", "etf", "seli"] = Field(
         "learned", description="etf and seli fix the classifiers in that frame, with one learned scale.")
-    sampling: Literal["natural", "oversampled"] = Field(
-        "natural", description="oversampled repeats random samples until every class has as many as the largest.")
+    sampling: Literal["natural", "oversampled", "binding"] = Field(
+        "natural", description="oversampled repeats random samples until every class has as many as the largest; "
+        "binding puts the same one example of each class into every batch, for a contrastive loss.")
 
     epochs: int = Field(200, ge=1, description="Passes over the training part; the most, with terminal_epochs.")
     terminal_epochs: int | None = Field(

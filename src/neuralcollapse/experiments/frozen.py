@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Any
 
 from torch import Tensor
 
@@ -12,12 +14,10 @@ from neuralcollapse.experiments.batches import labelled_rows
 from neuralcollapse.experiments.checkpoint import unpack
 from neuralcollapse.experiments.config import TrainConfig
 from neuralcollapse.experiments.data import load_data
-from neuralcollapse.experiments.remedied import made_loss
+from neuralcollapse.experiments.expected import Expected
 from neuralcollapse.experiments.run import Run, RunFolder
 from neuralcollapse.experiments.session import Session, reproducible
-from neuralcollapse.predict import predict
-from neuralcollapse.steer import ClassVerdict, Remedy
-from neuralcollapse.steer.class_geometry import merging_ridges
+from neuralcollapse.steer import POSTHOC, ClassVerdict, PosthocRow, evaluate_posthoc
 from neuralcollapse.steer.class_probe import rescue_features
 
 
@@ -35,12 +35,12 @@ class Frozen:
         Training samples per class.
     epoch : int
         Epochs trained.
-    remedy : Remedy
-        The loss that was used.
+    expected : Expected
+        What its settings lead to.
     ridge : float or None
-        λ of the run's settings, the loss summed over samples; None where one of its penalties is 0.
+        λ of the run's settings, the loss SUMMED over samples; None where one of its penalties is 0.
     feature_penalty : float or None
-        p of the run's settings, beside the mean loss; None for 0.
+        p of the run's settings, beside the MEAN loss; None for 0.
     """
 
     train: tuple[Tensor, Tensor]
@@ -49,23 +49,53 @@ class Frozen:
     bias: Tensor | None
     counts: ClassCounts
     epoch: int
-    remedy: Remedy
+    expected: Expected
     ridge: float | None
     feature_penalty: float | None
 
-    def rescue(self) -> list[ClassVerdict]:
+    def rescue(self, ridge: float | None = None) -> list[ClassVerdict]:
         """The verdict on every class: safe, or what would save it (`steer.rescue`).
 
-        Held against the geometry of the loss that was used; of cross-entropy where no theorem covers that loss.
+        Held against the geometry of loss, head, sampling and bias as they were; of cross-entropy where no theorem
+        covers these.
+
+        Parameters
+        ----------
+        ridge : float, optional
+            λ in place of the run's own.
         """
-        try:
-            geometry = self.remedy.geometry(self.ridge)
-        except OutsideTheory:
-            geometry = predict(self.counts, ridge=self.ridge)
-        parameters = self.remedy.merging_parameters()
-        merging = None if parameters is None else merging_ridges(self.counts, **parameters)
-        return rescue_features(self.train, self.test, self.weight, self.bias, counts=self.counts, geometry=geometry,
-                               merging=merging, feature_penalty=self.feature_penalty)
+        return rescue_features(self.train, self.test, self.weight, self.bias, counts=self.counts,
+                               geometry=self.expected.geometry_or_nearest(self.ridge if ridge is None else ridge),
+                               merging=self.expected.merging, feature_penalty=self.feature_penalty,
+                               advised=self.expected.advised)
+
+    def posthoc(self, remedies: Iterable[str] | None = None) -> list[PosthocRow]:
+        """Remedies after training, scored on the test part, each told what the network was trained with.
+
+        Parameters
+        ----------
+        remedies : names, optional
+            All when left out.
+        """
+        names = [entry.name for entry in POSTHOC] if remedies is None else list(remedies)
+        refused: dict[str, str] = {}
+        options: dict[str, dict[str, Any]] = {}
+        for name in names:
+            try:
+                options[name] = self._options(POSTHOC[name].name)
+            except OutsideTheory as refusal:
+                refused[name] = str(refusal)
+        rows = iter(evaluate_posthoc(self.train, self.test, self.weight, self.bias, options, counts=self.counts))
+        return [next(rows), *(PosthocRow(name, None, None, refused[name]) if name in refused else next(rows)
+                              for name in names)]
+
+    def _options(self, name: str) -> dict[str, Any]:
+        if name == "logit-adjustment":
+            return self.expected.posterior()
+        if "geometry" not in POSTHOC[name].parameters:
+            return {}
+        # Where λ is unknown, the remedy finds its own or takes the limit.
+        return {"geometry": self.expected.geometry, "ridge": self.ridge}
 
 
 def freeze(run: Run) -> Frozen:
@@ -91,7 +121,7 @@ def frozen(session: Session, epoch: int) -> Frozen:
     (labels, train), (test_labels, test) = (labelled_rows(own, session.features(inputs).cpu()) for inputs, own in parts)
     return Frozen((train, labels), (test, test_labels), layer.weight.detach().cpu(),
                   None if layer.bias is None else layer.bias.detach().cpu(), data.counts, epoch,
-                  made_loss(session.config, data.counts), (head * features) ** 0.5 or None,
+                  Expected.of(session.config, data.counts), (head * features) ** 0.5 or None,
                   session.config.feature_penalty or None)
 
 

@@ -2,25 +2,37 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from jaxtyping import Int
 import numpy as np
-from torch import nn
+from torch import Tensor, nn
 
 from neuralcollapse.checks import InvalidInput
 from neuralcollapse.counts import ClassCounts
 from neuralcollapse.experiments.config import TrainConfig
-from neuralcollapse.steer import REMEDIES, Remedy, VSLoss, advise, etf_head, replace_head, seli_head
+from neuralcollapse.steer import (
+    REMEDIES,
+    Remedy,
+    SupConLoss,
+    VSLoss,
+    advise,
+    binding_examples,
+    etf_head,
+    replace_head,
+    seli_head,
+)
+from neuralcollapse.steer.contrastive import unit
 
 
 def make_loss(config: TrainConfig, counts: ClassCounts) -> nn.Module:
-    """The training loss, a mean over samples.
+    """The training loss, a mean over samples: of logits, or of features (`SupConLoss`).
 
     Raises
     ------
     InvalidInput
-        An unknown loss or option, or a remedy that is no loss of logits.
+        An unknown loss or option, a remedy that is a head, or a loss of features beside a fixed head.
 
     Examples
     --------
@@ -30,8 +42,11 @@ def make_loss(config: TrainConfig, counts: ClassCounts) -> nn.Module:
     if config.loss == "ce" and not config.loss_options:
         return nn.CrossEntropyLoss()
     loss = made_loss(config, counts).loss()
-    if not isinstance(loss, VSLoss):
-        raise InvalidInput(f"loss '{config.loss}' is no loss of logits: for a fixed head give head etf or seli")
+    if not isinstance(loss, VSLoss | SupConLoss):
+        raise InvalidInput(f"loss '{config.loss}' is a head: give head etf or seli, and a loss of logits")
+    if isinstance(loss, SupConLoss) and config.head != "learned":
+        raise InvalidInput(f"loss '{config.loss}' trains the features alone and a head beside them: give head learned, "
+                           f"got {config.head}")
     return loss
 
 
@@ -56,6 +71,22 @@ def put_head(model: nn.Module, config: TrainConfig, counts: ClassCounts) -> nn.M
     return model
 
 
+def contrasted(loss: SupConLoss) -> Callable[[nn.Module, tuple[Tensor]], tuple[Tensor]]:
+    """A hook before a head: it is given, and measured on, the features as the contrastive loss compares them."""
+    def on_the_sphere(_: nn.Module, inputs: tuple[Tensor]) -> tuple[Tensor]:
+        features = inputs[0].relu() if loss.nonnegative else inputs[0]
+        return (unit(features) if loss.normalize else features,)
+
+    return on_the_sphere
+
+
+def bound(config: TrainConfig, labels: Int[np.ndarray, " n"]) -> Int[np.ndarray, " m"]:
+    """Positions of the samples that stand in every batch: one of each class where batches are bound, else none."""
+    if config.sampling != "binding":
+        return np.zeros(0, dtype=np.int64)
+    return np.array(binding_examples(labels, config.seed), dtype=np.int64)
+
+
 def drawn(config: TrainConfig, labels: Int[np.ndarray, " n"]) -> Int[np.ndarray, " m"]:
     """Positions of the samples of an epoch: every one once, or every class filled up to the largest at random.
 
@@ -65,7 +96,7 @@ def drawn(config: TrainConfig, labels: Int[np.ndarray, " n"]) -> Int[np.ndarray,
         Oversampling without imbalanced-learn.
     """
     everyone = np.arange(labels.size)
-    if config.sampling == "natural":
+    if config.sampling != "oversampled":
         return everyone
     try:
         from imblearn.over_sampling import RandomOverSampler

@@ -20,12 +20,13 @@ from neuralcollapse.measure.heads import read_head
 from neuralcollapse.measure.measurement import LARGEST, Measurement
 from neuralcollapse.measure.moments import NotFinite
 from neuralcollapse.measure.passes import SECOND_PASS, Block, measure_blocks
+from neuralcollapse.predict.targets import Targets
 
 _ROWS_AT_ONCE = 2_048  # what a pass reads twice is still in the cache
 
 
 def measure(features: Any, labels: Any, weight: Any = None, bias: Any = None, *,
-            counts: Any = None, names: Sequence[str] | None = None, targets: Sequence[str] = ("seli",),
+            counts: Any = None, names: Sequence[str] | None = None, targets: Targets = ("seli",),
             center: str = "classes", nc4: str | Measurement | None = SECOND_PASS,
             scatter: bool = True) -> Measurement:
     """Measure the geometry of features and head.
@@ -44,8 +45,9 @@ def measure(features: Any, labels: Any, weight: Any = None, bias: Any = None, *,
         The training counts that targets are predicted from; the labels' own when left out.
     names : (k,) sequence of str, optional
         Class names.
-    targets : sequence of str
-        Geometries to hold it against, the main one first: "seli", "etf", ….
+    targets : sequence of str, or mapping of names to Geometry
+        Geometries to hold it against, the main one first: "seli", "etf", "ridge:0.1", …; or what `predict` gave, by the
+        name it is to go by.
     center : str
         Centre the class means on the mean of the "classes" (where SELI's are centred: Σ_c μ_c = 0 at any imbalance),
         on the mean of all "samples", or on "none".
@@ -91,7 +93,7 @@ def measure(features: Any, labels: Any, weight: Any = None, bias: Any = None, *,
 
 
 def measure_rows(rows: Rows, labels: Int[np.ndarray, " n"], weight: Any, bias: Any, *, counts: Any,
-                 names: Sequence[str] | None, targets: Sequence[str], center: str, nc4: str | Measurement | None,
+                 names: Sequence[str] | None, targets: Targets, center: str, nc4: str | Measurement | None,
                  scatter: bool, at_once: int = _ROWS_AT_ONCE,
                  on_rows: Callable[[int, int], None] | None = None) -> Measurement:
     """Measure features that come in blocks of rows; the rest as in `measure`.

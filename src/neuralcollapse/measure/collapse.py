@@ -19,7 +19,7 @@ from neuralcollapse.measure.measurement import Measurement, finish
 from neuralcollapse.measure.merging import Moments, merged
 from neuralcollapse.measure.moments import ClassMoments
 from neuralcollapse.measure.passes import KnownMeans
-from neuralcollapse.predict import target_geometry
+from neuralcollapse.predict.targets import Targets, target_geometries
 
 _INSTANCES = count()
 _PLOTTED = ("nc/within_trace", "nc/duality", "nc/accuracy", "/classifiers", "/embeddings")
@@ -87,7 +87,7 @@ class CollapseMetric(Metric):
     previous_counts: Tensor
 
     def __init__(self, num_classes: int, num_features: int, head: nn.Module | None = None, *,
-                 counts: Any = None, targets: Sequence[str] = ("seli", "etf"),
+                 counts: Any = None, targets: Targets = ("seli", "etf"),
                  center: str = "classes", scatter: bool = True, nc4: str | None = None,
                  ignore_index: int | None = None, **kwargs: Any):
         super().__init__(**kwargs)
@@ -100,9 +100,9 @@ class CollapseMetric(Metric):
             raise InvalidInput(f"nc4 must be 'previous' or None, got {shown(nc4)!r}")
         self.num_classes, self.num_features = num_classes, num_features
         check_center(center)
-        self.targets = (targets,) if isinstance(targets, str) else tuple(targets)
-        for target in self.targets:  # a misspelt one is told now, not after an epoch
-            target_geometry(target, ClassCounts([2, 1]))
+        self.targets = (targets,) if isinstance(targets, str) else targets
+        # A misspelt one is told now, not after an epoch.
+        target_geometries(self.targets, ClassCounts([1] * num_classes))
         self.counts_declared = None if counts is None else ClassCounts.from_counts(counts)
         if self.counts_declared is not None and self.counts_declared.k != num_classes:
             raise InvalidInput(f"counts must be one per class, expected {num_classes}, got {self.counts_declared.k}")

@@ -14,6 +14,7 @@ from neuralcollapse.measure.array_files import ArrayFile, open_arrays
 from neuralcollapse.measure.arrays import measure_rows
 from neuralcollapse.measure.measurement import Measurement
 from neuralcollapse.measure.passes import SECOND_PASS
+from neuralcollapse.predict.targets import Targets
 
 FEATURES = ("features", "embedding", "embeddings")
 """What features may be called in a file, first choice first."""
@@ -52,7 +53,7 @@ class Reading(NamedTuple):
 
 def measure_file(path: Path | str, *, head: Path | str | None = None, labels: Path | str | None = None,
                  column: str | None = None, label_column: str | None = None, counts: Any = None,
-                 names: Sequence[str] | None = None, targets: Sequence[str] = ("seli",), center: str = "classes",
+                 names: Sequence[str] | None = None, targets: Targets = ("seli",), center: str = "classes",
                  nc4: str | Measurement | None = SECOND_PASS, scatter: bool = True,
                  on_rows: Callable[[int, int], None] | None = None) -> Measurement:
     """Measure features and labels in a file, a block of rows at a time.

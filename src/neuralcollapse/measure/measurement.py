@@ -18,7 +18,8 @@ from neuralcollapse.measure.decisions import Head
 from neuralcollapse.measure.measured import METRICS, Measured, SampleStatistics, centred
 from neuralcollapse.measure.merging import Moments
 from neuralcollapse.measure.spectrum import BetweenSpectrum
-from neuralcollapse.predict import RidgeEstimate, lambda_eff, ridge_path, target_geometry
+from neuralcollapse.predict import RidgeEstimate, lambda_eff, ridge_path
+from neuralcollapse.predict.targets import Targets, target_geometries
 from neuralcollapse.threads import one_blas_thread
 
 _PATH_BELOW = 40  # distinct counts
@@ -105,7 +106,7 @@ class Measurement:
 def finish(moments: Moments, samples: SampleStatistics | None, head: Head | None, *,
            spectrum: BetweenSpectrum | None = None, within: Float[np.ndarray, " r"] | None = None,
            nc4_means: str | None = None, counts: ClassCounts | None, names: Sequence[str] | None,
-           targets: Sequence[str], center: str) -> Measurement:
+           targets: Targets, center: str) -> Measurement:
     """A Measurement from finished moments and decisions; targets follow `counts`, or the samples seen.
 
     `within` are the sums of (u_jᵀ(h_i − μ_c))² along the directions of `spectrum`, from a second pass; without them
@@ -123,14 +124,15 @@ def finish(moments: Moments, samples: SampleStatistics | None, head: Head | None
             spectrum = BetweenSpectrum.of(about)
         if within is None and spectrum is not None and moments.scatter is not None:
             within = spectrum.along(_to_numpy64(moments.scatter))
-    geometries = {} if counts is None else {name: target_geometry(name, counts).centred(center) for name in targets}
+    geometries = {} if counts is None else {name: geometry.centred(center) for name, geometry in
+                                            target_geometries(targets, counts).items()}
     minority = np.zeros(seen.size, dtype=bool) if counts is None else counts.minority
     known = counts.names if counts is not None else tuple(names or map(str, range(seen.size)))
     return Measurement(Measured(
         seen, means, _to_numpy64(moments.squares), spectrum, None if within is None else within / seen.sum(),
         None if head is None else _to_numpy64(head.weight),
         None if head is None or head.bias is None else _to_numpy64(head.bias),
-        center, geometries, minority, known, samples, nc4_means), targets[0] if targets else "none")
+        center, geometries, minority, known, samples, nc4_means), next(iter(targets), "none"))
 
 
 def check_size(moments: Moments) -> None:

@@ -26,6 +26,7 @@ from neuralcollapse.measure.measurement import Measurement
 from neuralcollapse.measure.passes import SECOND_PASS, Block, measure_blocks
 from neuralcollapse.measure.probe import Probe
 from neuralcollapse.measure.wrapped import evaluating, hooks_firing, unwrapped
+from neuralcollapse.predict.targets import Targets
 
 _KEPT_BYTES = 256 * 2**20  # features kept for the second pass; beyond it the model runs twice
 
@@ -34,7 +35,7 @@ FeaturesOf = Callable[[nn.Module, Any], Tensor]
 
 def measure_model(model: nn.Module, batches: Iterable[Any], *, counts: Any, names: Sequence[str] | None = None,
                   head: str | None = None, features: str | FeaturesOf | None = None,
-                  targets: Sequence[str] = ("seli", "etf"), center: str = "classes",
+                  targets: Targets = ("seli", "etf"), center: str = "classes",
                   nc4: str | Measurement | None = SECOND_PASS, scatter: bool = True,
                   ignore_index: int = -100, next_token: bool = False,
                   device: torch.device | str | None = None, shared: bool = False) -> Measurement:

@@ -24,6 +24,7 @@ from neuralcollapse.measure.merging import Moments
 from neuralcollapse.measure.moments import ClassMoments
 from neuralcollapse.measure.sharing import shared_moments, summed
 from neuralcollapse.measure.spectrum import BetweenSpectrum
+from neuralcollapse.predict.targets import Targets
 
 SECOND_PASS = "second-pass"
 
@@ -48,7 +49,7 @@ class Block(NamedTuple):
 
 def measure_blocks(blocks: Iterable[Block], k: int, head: Head | None, *, nc4: str | Measurement | None = SECOND_PASS,
                    scatter: bool = True, counts: ClassCounts | None = None, names: Sequence[str] | None = None,
-                   targets: Sequence[str] = ("seli",), center: str = "classes", shared: bool = False) -> Measurement:
+                   targets: Targets = ("seli",), center: str = "classes", shared: bool = False) -> Measurement:
     """Measure a stream of blocks.
 
     Parameters

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+
 from neuralcollapse.checks import InvalidInput, OutsideTheory, positive_number
 from neuralcollapse.counts import ClassCounts
 from neuralcollapse.predict.geometry import Geometry, predict
+
+Targets = Sequence[str] | Mapping[str, Geometry]
+"""What a measurement is held against, the main one first: names, or geometries by the names they are to go by."""
 
 
 def target_geometry(target: str, counts: ClassCounts) -> Geometry:
@@ -33,3 +38,31 @@ def target_geometry(target: str, counts: ClassCounts) -> Geometry:
         raise
     except InvalidInput as error:
         raise InvalidInput(f"target must name a geometry, got '{target}': {error}") from None
+
+
+def target_geometries(targets: Targets, counts: ClassCounts) -> dict[str, Geometry]:
+    """Every target's geometry by its name.
+
+    Parameters
+    ----------
+    targets : sequence of str, or mapping of str to Geometry
+    counts : ClassCounts
+
+    Raises
+    ------
+    InvalidInput
+        As `target_geometry`; a geometry of another number of classes.
+
+    Examples
+    --------
+    >>> counts = ClassCounts([10, 10, 1, 1])
+    >>> found = target_geometries({"mine": predict(counts, "ldt", delta=[2, 2, 1, 1])}, counts)
+    >>> found["mine"].loss
+    'ldt'
+    """
+    if not isinstance(targets, Mapping):
+        return {name: target_geometry(name, counts) for name in targets}
+    for name, geometry in targets.items():
+        if geometry.k != counts.k:
+            raise InvalidInput(f"target '{name}' must be a geometry of {counts.k} classes, got one of {geometry.k}")
+    return dict(targets)

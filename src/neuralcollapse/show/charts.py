@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 import numpy as np
 
 if TYPE_CHECKING:
@@ -143,6 +143,10 @@ class Lines(Chart):
         """Where the epochs stand: on a logarithmic axis epoch 0 stands one half before epoch 1."""
         return np.maximum(self.x, 0.5) if self.log_x else self.x
 
+    def drawn(self, curve: Curve) -> Bool[np.ndarray, " e"]:
+        """Which values of a curve are drawn; a missing number leaves a gap."""
+        return np.ones(curve.y.shape, dtype=bool)
+
     def ticks(self) -> tuple[list[float], list[str]]:
         """Tick positions and labels of a logarithmic epoch axis."""
         top = float(self.x.max(initial=1))
@@ -151,6 +155,15 @@ class Lines(Chart):
             {d * f for d in decades for f in (1, 2, 5) if d * f <= top})
         zero = ([0.5], ["0"]) if self.x.min(initial=1) < 1 else ([], [])
         return zero[0] + steps, zero[1] + [f"{step:g}" for step in steps]
+
+
+@dataclass(frozen=True)
+class ManyRuns(Lines):
+    """Panels with a curve per run over all of their epochs, each drawn through the epochs it was measured at."""
+
+    def drawn(self, curve: Curve) -> Bool[np.ndarray, " e"]:
+        """Where there is a number: other runs were measured at other epochs."""
+        return np.isfinite(curve.y)
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,15 @@ import warnings
 from jaxtyping import Float
 import numpy as np
 
-from neuralcollapse.predict import CollapseSafety, Geometry, RidgeEstimate, RidgePair, RidgePath, collapse_safety
+from neuralcollapse.predict import (
+    CollapseSafety,
+    Geometry,
+    RidgeEstimate,
+    RidgePair,
+    RidgePath,
+    collapse_safety,
+    predict,
+)
 from neuralcollapse.predict.path import nearest_ridge, ridge_path
 from neuralcollapse.show.charts import Curve, Mark, Panel, Sweep, widely_spread
 from neuralcollapse.show.class_axis import ONE_BY_ONE
@@ -33,7 +41,7 @@ class AlongDecay:
     Attributes
     ----------
     path : RidgePath
-        For the training counts, cross-entropy, no bias.
+        For the counts as they were drawn and the run's own loss and bias.
     penalties : (λ_W, λ_H) or None
         As the run recorded them, loss summed; either may be 0.
     estimate : RidgeEstimate or None
@@ -43,7 +51,7 @@ class AlongDecay:
     at_own : float or None
         The same distance as the estimate's, at the λ of the run's own penalties.
     safety : CollapseSafety or None
-        What the penalties merge; None unless both are positive.
+        What the penalties merge; None unless both are positive and the loss is plain cross-entropy.
     first_collapse : float
         The λ below which nothing collapses.
     """
@@ -107,10 +115,12 @@ def gram_distance(reading: Reading, geometry: Geometry) -> dict[str, float]:
 def _along(reading: Reading) -> AlongDecay:
     counts, penalties = reading.counts, _penalties(reading)
     own = _ridge(penalties)
-    top = math.sqrt(counts.n_max)
+    expected = None if reading.expected is None or reading.expected.plain else reading.expected
+    drawn, options = (counts, {}) if expected is None else expected.in_terms_of_cross_entropy()
+    top = predict(drawn, ridge=1.0, **options).total_collapse if options else math.sqrt(counts.n_max)
     low = 1e-4 * top if own is None else min(1e-4 * top, max(own / 3, 1e-8 * top))
     points = _MORE_POINTS if counts.groups.sizes.size <= _FEW else _POINTS
-    path = ridge_path(counts, low=low, points=points, tolerance=_TOLERANCE)
+    path = ridge_path(drawn, low=low, points=points, tolerance=_TOLERANCE, **options)
 
     def both(geometry: Geometry) -> float:
         far = list(gram_distance(reading, geometry).values())
@@ -122,7 +132,7 @@ def _along(reading: Reading) -> AlongDecay:
     known = any(np.isfinite(curve).any() for curve in curves.values())
     at_own = None if own is None or not known else both(path.at(own))
     safety = None
-    if penalties is not None and own is not None:
+    if penalties is not None and own is not None and expected is None:
         safety = collapse_safety(counts, penalties[0] / counts.n, penalties[1] / counts.n)
     estimate = nearest_ridge(path, both) if known else None
     first = min(value for value in path.geometries[0].thresholds.values() if value is not None)

@@ -78,8 +78,9 @@ def _(chart: Bars, into: Figure | SubFigure | None = None) -> Figure | SubFigure
 
 def _draw_curves(axes: Axes, chart: Lines, panel: Panel) -> None:
     for curve in panel.curves:
-        axes.plot(chart.positions, curve.y, color=COLOURS[curve.colour][0], label=curve.name, markersize=3.5,
-                  marker=MARKERS[curve.marker][1] if chart.dotted else None,
+        drawn = chart.drawn(curve)
+        axes.plot(chart.positions[drawn], curve.y[drawn], color=COLOURS[curve.colour][0], label=curve.name,
+                  markersize=3.5, marker=MARKERS[curve.marker][1] if chart.dotted else None,
                   linestyle="--" if curve.dashed else "-", linewidth=1.6)
     for level in panel.levels:
         axes.axhline(level.y, color=COLOURS[level.colour][0], linestyle=":", linewidth=1.3, label=level.name)

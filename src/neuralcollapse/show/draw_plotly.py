@@ -107,8 +107,10 @@ def _(chart: Bars) -> go.Figure:
 def _line(chart: Lines, panel: Panel, curve: Curve, first: bool) -> go.Scatter:
     colour = COLOURS[curve.colour][0]
     value = "%{y:.1%}" if panel.percent else "%{y:.4g}"
+    drawn = chart.drawn(curve)
     return go.Scatter(
-        x=_plain(chart.positions), y=_plain(curve.y), customdata=_plain(chart.x), name=escape(curve.name, quote=False),
+        x=_plain(chart.positions[drawn]), y=_plain(curve.y[drawn]), customdata=_plain(chart.x[drawn]),
+        name=escape(curve.name, quote=False),
         mode="lines+markers" if chart.dotted else "lines", legendgroup=curve.name,
         showlegend=first,
         line={"color": colour, "width": 2, "dash": "dash" if curve.dashed else "solid"},

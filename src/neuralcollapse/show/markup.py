@@ -19,6 +19,7 @@ from neuralcollapse.show.charts import (
     Heatmap,
     Level,
     Lines,
+    ManyRuns,
     Mark,
     Sweep,
     legend_entries,
@@ -154,6 +155,8 @@ def _swatch(entry: Curve | Level | Mark, bar: bool, mark: bool, bare: bool) -> s
 
 
 def _numbers(chart: Chart) -> Table | None:
+    if isinstance(chart, ManyRuns):  # a column per run and panel would be no table; the page has one of last numbers
+        return None
     if isinstance(chart, Lines):
         columns = [(f"{panel.title}: {curve.name}", curve.y, percent if panel.percent else number)
                    for panel in chart.panels for curve in panel.curves]

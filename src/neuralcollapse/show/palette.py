@@ -27,8 +27,8 @@ MARKERS = {  # name here: (plotly, matplotlib)
     "circle": ("circle", "o"), "square": ("square", "s"), "diamond": ("diamond", "D"),
     "triangle": ("triangle-up", "^"), "cross": ("x", "X"),
 }
-TARGET_NAMES = {"seli": "SELI", "ce": "SELI", "etf": "simplex ETF"}
-TARGET_COLOURS = {"seli": "blue", "ce": "blue", "etf": "vermillion"}
+TARGET_NAMES = {"seli": "SELI", "ce": "SELI", "etf": "simplex ETF", "loss": "limit of its loss"}
+TARGET_COLOURS = {"seli": "blue", "ce": "blue", "etf": "vermillion", "loss": "green"}
 
 # Blue for negative, vermillion for positive, the page itself for zero.
 _NEGATIVE = ("#003f66", "#0072B2", "#6fb1d9")
@@ -70,7 +70,7 @@ def in_a_sentence(target: str) -> str:
     """How a predicted geometry is called in a sentence."""
     if target.startswith("ridge:"):
         return f"the geometry at {target_name(target)}"
-    return f"the {target_name(target)}" if target == "etf" else target_name(target)
+    return f"the {target_name(target)}" if target in ("etf", "loss") else target_name(target)
 
 
 def short_names(names: Sequence[str], width: int = 18) -> list[str]:

@@ -5,15 +5,21 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from functools import cache, cached_property
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 import warnings
 
 from jaxtyping import Float
 import numpy as np
 
-from neuralcollapse.checks import InvalidInput, NotConverged
+from neuralcollapse.checks import InvalidInput, NotConverged, positive_number
 from neuralcollapse.counts import ClassCounts
 from neuralcollapse.predict import Geometry, target_geometry
+
+if TYPE_CHECKING:
+    from neuralcollapse.experiments.expected import Expected
+
+LOSS = "loss"
+"""The target that is the limit of the run's own loss."""
 
 PARTS = (("classifiers", "Classifiers", "D_W"), ("embeddings", "Embeddings", "D_M"), ("logits", "Logits", "D_Z"))
 
@@ -129,8 +135,30 @@ class Reading:
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", NotConverged)  # a picture shows what there is
-                return target_geometry(target, self.counts).centred(self.center)
+                return self._named(target).centred(self.center)
         except InvalidInput:  # written by a newer version, or a name that is no geometry here
+            return None
+
+    def _named(self, target: str) -> Geometry:
+        """A target as the run meant it: "loss" and "ridge:λ" are those of its own settings."""
+        if target != LOSS and not target.startswith("ridge:"):
+            return target_geometry(target, self.counts)
+        expected = self.expected
+        if expected is None:
+            return target_geometry(target, self.counts)
+        if target == LOSS:
+            return expected.geometry_or_nearest()
+        return expected.geometry_or_nearest(positive_number("the λ of ridge:λ", target.removeprefix("ridge:")))
+
+    @cached_property
+    def expected(self) -> Expected | None:
+        """What the run's settings lead to; None for settings that this version cannot read."""
+        from neuralcollapse.experiments.config import TrainConfig
+        from neuralcollapse.experiments.expected import Expected
+
+        try:
+            return Expected.of(TrainConfig(**self.run.config), self.counts)
+        except (InvalidInput, TypeError):
             return None
 
     @property

@@ -17,9 +17,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from neuralcollapse.checks import InvalidInput, finite_vector, positive_vector, shown
+from neuralcollapse.checks import InvalidInput, finite_vector, positive_vector
 from neuralcollapse.simulate import exact_cross_entropy
-from neuralcollapse.steer.recipes import not_negative
+from neuralcollapse.steer.amounts import below_one, finite, given, not_negative, one_of, per_class, whole
 
 REDUCTIONS = ("mean", "sum", "none")
 TEMPERATURES = ("class", "label")
@@ -63,26 +63,35 @@ class AdjustedCrossEntropy(nn.Module):
                  margin: Any = None, label_smoothing: float = 0.0, focal: float = 0.0, reduction: str = "mean",
                  ignore_index: int = -100, exact: bool = False):
         super().__init__()
-        self.k, self.temperature, self.reduction, self.ignore_index = k, temperature, reduction, ignore_index
-        self.exact, self.label_smoothing, self.focus = exact, label_smoothing, not_negative("focal", focal)
-        self.vectors = {"weight": None if weight is None else positive_vector("weight", weight, k),
-                        "delta": None if delta is None else positive_vector("delta", delta, k),
-                        "iota": None if iota is None else finite_vector("iota", iota, k),
-                        "margin": None if margin is None else finite_vector("margin", margin, k)}
+        self.k, self.ignore_index, self.exact = whole("k", k, 2), whole("ignore_index", ignore_index), exact
+        self.temperature = one_of("temperature", temperature, TEMPERATURES)
+        self.reduction = one_of("reduction", reduction, REDUCTIONS)
+        self.label_smoothing = below_one("label_smoothing", label_smoothing)
+        self.focus = not_negative("focal", focal)
+        self.vectors: dict[str, np.ndarray | None] = {}
+        for name, check, values in (("weight", positive_vector, weight), ("delta", positive_vector, delta),
+                                    ("iota", finite_vector, iota), ("margin", finite_vector, margin)):
+            self.vectors[name] = None if values is None else check(name, per_class(name, values, k), k)
         self._check_options()
-        for name, values in self.vectors.items():
-            buffer = None if values is None else torch.tensor(values, dtype=torch.get_default_dtype())
-            self.register_buffer(name, buffer, persistent=False)
+        # Moved along, it says where the loss is and in which dtype, even when there are no parameters.
+        self._place = torch.empty(0)
+        for name in self.vectors:
+            self.register_buffer(name, None, persistent=False)
+        self._fill()
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> AdjustedCrossEntropy:
         """Move the parameters, from their float64 values: half precision would keep three digits of an offset."""
         super()._apply(fn, recurse)
-        for name, values in self.vectors.items():
-            buffer = getattr(self, name)
-            if buffer is not None:
-                dtype = torch.promote_types(buffer.dtype, torch.float32)
-                setattr(self, name, torch.tensor(values, dtype=dtype, device=buffer.device))
+        self._place = fn(self._place)
+        self._fill()
         return self
+
+    def _fill(self) -> None:
+        dtype = torch.promote_types(self._place.dtype, torch.float32)
+        for name, values in self.vectors.items():
+            if values is not None:
+                setattr(self, name, torch.tensor(values, dtype=dtype, device=self._place.device))
+        self._added = None if self.margin is None else -self.margin
 
     @property
     def _single(self) -> str | None:
@@ -91,14 +100,14 @@ class AdjustedCrossEntropy(nn.Module):
                 "margins need" if self.vectors["margin"] is not None else "the focal loss needs" if self.focus else
                 "exact residuals need" if self.exact else None)
 
-    def forward(self, logits: Tensor, target: Tensor, *, num_items_in_batch: Tensor | int | None = None) -> Tensor:
+    def forward(self, logits: Tensor, target: Tensor, *, num_items_in_batch: Tensor | float | None = None) -> Tensor:
         """The loss of a batch.
 
         Parameters
         ----------
         logits : (k,), (n, k) or (n, k, …) float tensor
-            A class may be masked by −inf. Half precisions compute in float32; dtypes come out as those of
-            `cross_entropy`.
+            A class may be masked by −inf, beside labels that are no probabilities and not smoothed. Half precisions
+            compute in float32; dtypes come out as those of `cross_entropy`.
         target : (), (n,) or (n, …) integer tensor, or float tensor of the logits' shape
             Labels 0 … k−1 or `ignore_index`; or class probabilities q (mixed labels, class temperatures only), whose
             loss is Σ_c q_c ω_c CE(Δ∘z + ι, c).
@@ -113,7 +122,8 @@ class AdjustedCrossEntropy(nn.Module):
         ------
         InvalidInput
             Logits of another number of classes than there are counts, targets that do not fit or (on the CPU) are
-            outside 0 … k−1, mixed labels where each sample must have one.
+            outside 0 … k−1, mixed labels where each sample must have one, (on the CPU) a `num_items_in_batch` that is
+            not positive.
         """
         mixed = target.is_floating_point()
         self._check_kind(logits, target, mixed)
@@ -129,7 +139,7 @@ class AdjustedCrossEntropy(nn.Module):
             raise
         return loss.to(logits.dtype) if half and not torch.is_autocast_enabled(logits.device.type) else loss
 
-    def _loss(self, z: Tensor, target: Tensor, mixed: bool, items: Tensor | int | None) -> Tensor:
+    def _loss(self, z: Tensor, target: Tensor, mixed: bool, items: Tensor | float | None) -> Tensor:
         adjusted = self._adjusted(z, target)
         weight = self._buffers["weight"]
         if weight is not None and weight.dtype != adjusted.dtype:
@@ -144,15 +154,19 @@ class AdjustedCrossEntropy(nn.Module):
                                reduction="sum" if counted else self.reduction, label_smoothing=self.label_smoothing)
         return loss / self._divisor(target, items) if counted else loss
 
-    def _divisor(self, target: Tensor, items: Tensor | int | None) -> Tensor | int:
+    def _divisor(self, target: Tensor, items: Tensor | float | None) -> Tensor | float:
         if items is None:
             return (target != self.ignore_index).sum()
-        return items.to(target.device) if isinstance(items, Tensor) else items
+        if not isinstance(items, Tensor):
+            return items
+        items = items.to(target.device)
+        # Not a label in all micro-batches: 0/1. Looking would wait for the device, so that the CPU alone is told.
+        return torch.where(items > 0, items, 1)
 
     def _adjusted(self, z: Tensor, target: Tensor) -> Tensor:
         """Δ∘z + ι − m_y e_y in one pass over the logits, and none where there is nothing to adjust."""
         # Not by attribute: a module looks for those in vain first.
-        delta, iota, margin = (self._buffers[name] for name in ("delta", "iota", "margin"))
+        delta, iota, added = self._buffers["delta"], self._buffers["iota"], self._added
         axis = 1 if z.ndim > 1 else 0
         slope: Tensor | None
         if delta is not None and self.temperature == "label":
@@ -164,13 +178,15 @@ class AdjustedCrossEntropy(nn.Module):
             adjusted = z * slope if iota is None else torch.addcmul(iota, z, slope)
         else:
             adjusted = z if iota is None else z + iota
-        if margin is None:
+        if added is None:
             return adjusted
-        label = target.clamp(0, self.k - 1)
-        taken = margin.take(label).neg().to(adjusted.dtype).unsqueeze(axis)
-        # The logits themselves belong to the caller.
-        add = adjusted.scatter_add if adjusted is z else adjusted.scatter_add_
-        return add(axis, label.unsqueeze(axis), taken)
+        label = target.clamp(0, self.k - 1).unsqueeze(axis)
+        added = added.take(label)
+        added = added if added.dtype == adjusted.dtype else added.to(adjusted.dtype)
+        if adjusted is z:  # which belongs to the caller
+            return adjusted.scatter_add(axis, label, added)
+        adjusted.detach().scatter_add_(axis, label, added)  # constants: no step for autograd to go back through
+        return adjusted
 
     def _one_by_one(self, adjusted: Tensor, target: Tensor, weight: Tensor | None) -> Tensor:
         """ω_y (1 − p_y)^φ CE of each sample."""
@@ -179,8 +195,10 @@ class AdjustedCrossEntropy(nn.Module):
         else:
             losses = F.cross_entropy(adjusted, target, reduction="none", ignore_index=self.ignore_index)
         if self.focus:
-            # 1 − p_y = 1 − e^{−CE}; held off 0, where the power of φ < 1 has no slope.
-            losses = losses * (-torch.expm1(-losses)).clamp(min=torch.finfo(losses.dtype).tiny) ** self.focus
+            missed = -torch.expm1(-losses)  # 1 − p_y = 1 − e^{−CE}
+            if self.focus < 2:  # held off 0, where the power of φ < 1 has no slope, of φ < 2 no curvature
+                missed = missed.clamp(min=torch.finfo(losses.dtype).tiny)
+            losses = losses * missed**self.focus
         if weight is None:
             return losses
         return losses * weight.take(target.clamp(0, self.k - 1))
@@ -193,15 +211,10 @@ class AdjustedCrossEntropy(nn.Module):
     # -- checks ---------------------------------------------------------------------------------------------------
 
     def _check_options(self) -> None:
-        for name, known in (("temperature", TEMPERATURES), ("reduction", REDUCTIONS)):
-            if getattr(self, name) not in known:
-                raise InvalidInput(f"{name} must be one of {', '.join(known)}, got {shown(getattr(self, name))!r}")
         margin = self.vectors["margin"]
         if margin is not None and (margin < 0).any():
             c = int(np.argmax(margin < 0))
             raise InvalidInput(f"margin must be ≥ 0, got {margin[c]:g} for class {c}")
-        if not 0 <= self.label_smoothing < 1:
-            raise InvalidInput(f"label_smoothing must be a number in [0, 1), got {self.label_smoothing}")
         if self.label_smoothing and self._single:
             raise InvalidInput(f"label_smoothing mixes labels, and {self._single} one label a sample: leave "
                                "label_smoothing at 0, or use class temperatures, weights and offsets alone")
@@ -221,12 +234,15 @@ class AdjustedCrossEntropy(nn.Module):
         if target.dtype == torch.bool or target.is_complex():
             raise InvalidInput(f"labels must be class indices or probabilities, got {target.dtype}")
 
-    def _check_items(self, items: Tensor | int) -> None:
+    def _check_items(self, items: Tensor | float) -> None:
         if self.reduction != "mean":
             raise InvalidInput(f"num_items_in_batch is what a mean divides by, got reduction='{self.reduction}': leave "
                                "it out")
-        if not isinstance(items, Tensor) and items <= 0:
-            raise InvalidInput(f"num_items_in_batch must be positive, got {items}")
+        if torch.compiler.is_compiling() or (isinstance(items, Tensor) and not items.ndim and not items.is_cpu):
+            return  # a compiler cannot look; looking would wait for the device
+        number = finite(items)
+        if number is None or number <= 0:
+            raise InvalidInput(f"num_items_in_batch must be positive, got {given(items)}")
 
     def _explain(self, logits: Tensor, target: Tensor, mixed: bool) -> None:
         """Say in the library's words what torch has refused, if it is one of these."""

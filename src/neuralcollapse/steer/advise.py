@@ -192,13 +192,16 @@ def balanced_rule(counts: ClassCounts, ridge: float | None, plain: Row) -> Choic
 
         (2τ − 1) ln(n_maj/n_min)
 
-    (exact for STEP counts; within 0.2 in the other profiles tried). Class temperatures beside the offsets lower the
-    ridge at which minorities merge, Δ_c √n_c, and γ = 0.2 over-corrects beside τ = 1 (docs/findings/steering.md).
+    (exact for STEP counts; within 0.2 in the other profiles tried). Where logits have neither a bias nor a constant
+    part, cross-entropy leaves a gap of 0.1 to 0.2 only, and τ = 1 overshoots by about 1.7 ln R. Class temperatures
+    beside the offsets lower the ridge at which minorities merge, Δ_c √n_c, and γ = 0.2 over-corrects beside τ = 1
+    (docs/findings/steering.md).
     """
     log_ratio = float(np.log(counts.ratio))
     return Choice("logit-adjusted", {"tau": BALANCED_TAU}, (_lengths(plain), (
-        f"With a free head bias their margin against a majority class is about ln R = {log_ratio:.2g} below its own "
-        f"against them, and as much above it with τ = {BALANCED_TAU:g}.")))
+        f"With a head bias, or features with a constant part as networks have them, their margin against a majority "
+        f"class is about ln R = {log_ratio:.2g} below its own against them, and as much above it with τ = "
+        f"{BALANCED_TAU:g}; with neither the gap is small, and τ = {BALANCED_TAU:g} too much.")))
 
 
 def symmetric_rule(counts: ClassCounts, ridge: float | None, plain: Row) -> Choice:
@@ -222,7 +225,7 @@ def calibrated_rule(counts: ClassCounts, ridge: float | None, plain: Row) -> Cho
 
 GOALS: dict[str, tuple[Callable[[ClassCounts, float | None, Row], Choice], str]] = {
     "balanced accuracy": (
-        balanced_rule, "Rule: offsets τ ln π with τ = 1 and no temperatures. With a free head bias all logits are then "
+        balanced_rule, "Rule: offsets τ ln π with τ = 1 and no temperatures. With a head bias all logits are then "
         "equal where a ridge collapses everything, and minorities are as far ahead as cross-entropy leaves them behind "
         "where it vanishes; τ = 1 is also consistent for the balanced error."),
     "symmetric geometry": (

@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.utils.data import Sampler, default_collate
 
 from neuralcollapse.checks import InvalidInput, check_labels, shown
-from neuralcollapse.steer.sampling import whole
+from neuralcollapse.steer.amounts import given, whole
 
 
 def binding_examples(labels: Any, seed: int = 0, *, k: int | None = None) -> list[int]:
@@ -44,10 +44,10 @@ def binding_examples(labels: Any, seed: int = 0, *, k: int | None = None) -> lis
     >>> binding_examples([0, 1, 2], seed=3)
     [0, 1, 2]
     """
-    index = _labels(labels, k)
+    index = _labels(labels, None if k is None else whole("k", k, 1))
     order = np.random.default_rng(whole("seed", seed, 0)).permutation(index.size)
     present, first = np.unique(index[order], return_index=True)
-    wanted = int(index.max()) + 1 if k is None else k
+    wanted = int(index.max()) + 1 if k is None else int(k)
     if present.size < wanted:
         missing = int(np.setdiff1d(np.arange(wanted), present)[0])
         raise InvalidInput(f"every class needs an example to bind batches with, and class {missing} has none: pass the "
@@ -170,14 +170,16 @@ def _examples(labels: Any, examples: Sequence[int] | None, seed: int) -> list[in
     if examples is None:
         return drawn
     index = _labels(labels)
-    given = [whole("examples", i, 0) for i in examples]
-    outside = next((i for i in given if i >= index.size), None)
+    if isinstance(examples, str) or not isinstance(examples, Iterable):
+        raise InvalidInput(f"examples must be a list of indices, one of each class, got {given(examples)}")
+    chosen = [whole("examples", i, 0) for i in examples]
+    outside = next((i for i in chosen if i >= index.size), None)
     if outside is not None:
         raise InvalidInput(f"examples must be indices below {index.size}, the number of labels, got {outside}")
-    if sorted(index[given].tolist()) != list(range(len(drawn))):
+    if sorted(index[chosen].tolist()) != list(range(len(drawn))):
         raise InvalidInput(f"examples must be one of each class 0 … {len(drawn) - 1}, got classes "
-                           f"{shown(index[given])}")
-    return given
+                           f"{shown(index[chosen])}")
+    return chosen
 
 
 def _labels(labels: Any, k: int | None = None) -> np.ndarray:

@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 from jaxtyping import Float
 import numpy as np
@@ -20,9 +21,10 @@ from scipy.fft import dct
 from scipy.linalg import block_diag, lapack
 from scipy.optimize import minimize
 
-from neuralcollapse.checks import InvalidInput
+from neuralcollapse.checks import InvalidInput, shown
 from neuralcollapse.gram import Gram
 from neuralcollapse.predict import Geometry, predict
+from neuralcollapse.steer.amounts import sizes, whole
 
 _SAME_SHAPE = 1e-6  # distance between unit Gram matrices below which a geometry is the simplex
 _UNIFORM_TO = 2048  # dimension up to which a rotation is drawn uniformly
@@ -125,13 +127,12 @@ def spherical_code(k: int, d: int, seed: int = 0, starts: int | None = None) -> 
     >>> round(icosahedron.largest_cosine * 5**0.5, 6), round(icosahedron.rankin_bound, 6)
     (1.0, 0.0)
     """
-    require_sizes(k, d)
+    k, d = sizes(k, d)
     if d == 1 and k > 2:
         raise InvalidInput(f"d must be at least 2 for {k} classes, got 1: of three unit vectors on a line "
                            "two coincide")
-    if starts is not None and starts < 1:
-        raise InvalidInput(f"starts must be at least 1, got {starts}")
-    rng = np.random.default_rng(seed)
+    starts = None if starts is None else whole("starts", starts, 1)
+    rng = np.random.default_rng(whole("seed", seed, 0))
     exact = _closed_form(k, d)
     if exact is not None:
         return SphericalCode(rotated(exact, d, rng))
@@ -174,9 +175,9 @@ def frame(geometry: Geometry | Gram, d: int, *, seed: int = 0) -> Float[np.ndarr
     >>> W.shape, bool(np.allclose(W @ W.T, geometry.classifiers.dense() * 4 / geometry.classifiers.trace))
     ((4, 16), True)
     """
-    gram = geometry.classifiers if isinstance(geometry, Geometry) else geometry
-    k = gram.k
-    require_sizes(k, d)
+    gram = gram_of(geometry)
+    k, d = sizes(gram.k, d)
+    rng = np.random.default_rng(whole("seed", seed, 0))
     if not gram.trace > 0:
         raise InvalidInput("the geometry must have classifiers, got lengths of 0 for every class (total collapse): ask "
                            "for a smaller ridge")
@@ -187,15 +188,16 @@ def frame(geometry: Geometry | Gram, d: int, *, seed: int = 0) -> Float[np.ndarr
     if d < rank:
         raise InvalidInput(f"d must be at least {rank}, the rank of this geometry's classifiers, got {d}: widen the "
                            "features, or take the simplex ETF, which has a substitute in fewer dimensions")
-    return rotated(factor, d, np.random.default_rng(seed))
+    return rotated(factor, d, rng)
 
 
-def require_sizes(k: int, d: int) -> None:
-    """InvalidInput unless there are two classes and a dimension."""
-    if k < 2:
-        raise InvalidInput(f"k must be at least 2 classes, got {k}")
-    if d < 1:
-        raise InvalidInput(f"d must be at least 1, got {d}")
+def gram_of(geometry: Any) -> Gram:
+    """The classifiers' Gram matrix of a geometry, or itself; InvalidInput for anything else."""
+    gram = geometry.classifiers if isinstance(geometry, Geometry) else geometry
+    if not isinstance(gram, Gram):
+        raise InvalidInput("geometry must be a Geometry, as predict gives, or a Gram matrix, got "
+                           f"{type(geometry).__name__} ({shown(geometry)})")
+    return gram
 
 
 def rotated(factor: Float[np.ndarray, "k r"], d: int, rng: np.random.Generator) -> Float[np.ndarray, "k d"]:

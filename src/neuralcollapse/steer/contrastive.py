@@ -13,11 +13,11 @@ import numpy as np
 import torch
 from torch import Tensor, distributed, nn
 
-from neuralcollapse.checks import InvalidInput, OutsideTheory, positive_number, shown
+from neuralcollapse.checks import InvalidInput, OutsideTheory, shown
 from neuralcollapse.predict import Geometry, predict
+from neuralcollapse.steer.amounts import one_of, positive, whole
 from neuralcollapse.steer.counting import as_counts
 from neuralcollapse.steer.gathering import gathered, processes
-from neuralcollapse.steer.sampling import whole
 
 REDUCTIONS = ("mean", "sum", "none")
 _HALF = (torch.float16, torch.bfloat16)
@@ -93,13 +93,12 @@ class SupConLoss(nn.Module):
                  prototype_copies: int = 1, prototype_anchors: bool = True, normalize: bool = True,
                  gather: bool = True, ignore_index: int = -100, reduction: str = "mean"):
         super().__init__()
-        if reduction not in REDUCTIONS:
-            raise InvalidInput(f"reduction must be one of {', '.join(REDUCTIONS)}, got {shown(reduction)!r}")
-        self.temperature = positive_number("temperature", temperature)
+        self.reduction = one_of("reduction", reduction, REDUCTIONS)
+        self.temperature = positive("temperature", temperature)
         self.copies = whole("prototype_copies", prototype_copies, 1)
         self.anchored = prototype_anchors
         self.nonnegative, self.normalize, self.gather = nonnegative, normalize, gather
-        self.ignore_index, self.reduction = ignore_index, reduction
+        self.ignore_index = whole("ignore_index", ignore_index)
         if prototypes is not None:
             prototypes = self._checked(prototypes)
         if isinstance(prototypes, nn.Parameter):

@@ -8,8 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from neuralcollapse.checks import positive_number
-from neuralcollapse.steer.codes import require_sizes
+from neuralcollapse.steer.amounts import positive, sizes
 
 _ZERO = 1e-12  # length below which a vector has no direction
 
@@ -53,8 +52,8 @@ class CosineHead(nn.Linear):
 
     def __init__(self, k: int, d: int, *, scale: float = 16.0, learn_scale: bool = False,
                  device: torch.device | str | None = None, dtype: torch.dtype | None = None):
-        require_sizes(k, d)
-        scale = positive_number("scale", scale)
+        k, d = sizes(k, d)
+        scale = positive("scale", scale)
         super().__init__(d, k, bias=False, device=device, dtype=dtype)
         start = torch.full((), float(np.log(scale)), device=device, dtype=dtype)
         self.log_scale = nn.Parameter(start, learn_scale)

@@ -12,34 +12,39 @@ import numpy as np
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from neuralcollapse.checks import InvalidInput, check_labels, positive_number, shown
+from neuralcollapse.checks import InvalidInput, check_labels, shown
 from neuralcollapse.counts import ClassCounts
+from neuralcollapse.steer.amounts import positive, whole
+from neuralcollapse.steer.class_keys import by_key
 
 _KEYS = ("label", "labels")
 _ATTRIBUTES = ("targets", "labels")
 
 
 def as_counts(counts: Any) -> ClassCounts:
-    """Class counts as given to a loss: what `ClassCounts.from_counts` takes, a tensor, or a mapping by class name.
+    """Class counts as given to a loss: what `ClassCounts.from_counts` takes, a tensor, or a mapping by class.
 
     Parameters
     ----------
-    counts : ClassCounts, (k,) sequence, array or tensor, text, or mapping of class names to counts
-        A mapping's order is that of the classes.
+    counts : ClassCounts, (k,) sequence, array or tensor, text, or mapping to counts
+        Whole numbers as keys are class indices, as in a `collections.Counter` of labels, in whatever order they come.
+        Text keys are names, digits too, and their order is that of the classes.
 
     Raises
     ------
     InvalidInput
-        As ClassCounts; a class without a sample is named.
+        As ClassCounts; a class without a sample is named; keys that are neither all names nor the indices 0 … k−1.
 
     Examples
     --------
     >>> as_counts({"cat": 500, "dog": 5}).names
     ('cat', 'dog')
+    >>> as_counts({1: 5, 0: 500})
+    ClassCounts(500, 5)
     """
     names = None
     if isinstance(counts, Mapping):
-        names, counts = list(counts), list(counts.values())
+        names, counts = by_key(counts)
     elif isinstance(counts, Tensor):
         counts = counts.detach().cpu().numpy()
     try:
@@ -53,12 +58,13 @@ def class_counts(source: Any, *, label: str | int | None = None, names: Sequence
                  k: int | None = None, absent: float | None = None, ignore_index: int = -100) -> ClassCounts:
     """Count the labels of a data set, a column, a loader or an array.
 
-    Labels are whole numbers 0 … k−1, or text where `names` says in which order the head has its outputs. They are
-    looked for, in this order, in: an array, tensor or list; a pandas Series or DataFrame column (a categorical's
-    categories are the names); a Hugging Face data set's column (a ClassLabel brings its names); the `targets`,
-    `labels` or second of the `tensors` of a torch data set, through `Subset` and `ConcatDataset` (an ImageFolder's
-    `classes` are the names). Any other data set, and every DataLoader, is gone through ONCE, item by item or batch by
-    batch: pairs (input, label), or dictionaries. A loader gives what its sampler draws.
+    Labels are whole numbers 0 … k−1, or text where `names` says in which order the head has its outputs; one per sample
+    or, in an integer array of more axes, per token. One-hot rows and probabilities are refused. They are looked for, in
+    this order, in: an array, tensor or list; a pandas Series or DataFrame column (a categorical's categories are the
+    names); a Hugging Face data set's column (a ClassLabel brings its names); the `targets`, `labels` or second of the
+    `tensors` of a torch data set, through `Subset` and `ConcatDataset` (an ImageFolder's `classes` are the names). Any
+    other data set, a list of pairs, and every DataLoader, is gone through ONCE, item by item or batch by batch: pairs
+    (input, label), or dictionaries. A loader gives what its sampler draws.
 
     Parameters
     ----------
@@ -82,8 +88,8 @@ def class_counts(source: Any, *, label: str | int | None = None, names: Sequence
     Raises
     ------
     InvalidInput
-        No labels where they were looked for, more than one place that may hold them, labels that are not 0 … k−1, a
-        class without a sample.
+        No labels where they were looked for, more than one place that may hold them, labels that are not 0 … k−1 or
+        come as one-hot rows, a class without a sample.
 
     Examples
     --------
@@ -96,19 +102,26 @@ def class_counts(source: Any, *, label: str | int | None = None, names: Sequence
     """
     if isinstance(source, ClassCounts):
         return source
+    k, ignore_index = None if k is None else whole("k", k, 1), whole("ignore_index", ignore_index)
     names = names if names is not None else _names(source, label)
+    if names is not None and (isinstance(names, str) or not hasattr(names, "__len__")):
+        raise InvalidInput(f"names must be a list of class names, got {shown(names)}")
     if names is not None and k is not None and len(names) != k:
         raise InvalidInput(f"names must be one per class, expected k = {k}, got {len(names)}")
     k = k if names is None else len(names)
     tally = np.zeros(k or 0, dtype=np.int64)
-    for part in _parts(source, label):
+    in_rows = []  # whether each part of several columns looks one-hot: rows of 0 and 1 may be tokens of two classes
+    for part in map(_array, _parts(source, label)):
+        in_rows += [_is_one_hot(part)] if part.ndim > 1 and part.shape[-1] > 1 else []
         counted = np.bincount(_numbered(part, names, k, ignore_index), minlength=tally.size)
         counted[:tally.size] += tally
         tally = counted
+    if in_rows and all(in_rows):
+        raise InvalidInput("labels must be class indices, got what looks like one-hot rows: pass labels.argmax(-1)")
     if not tally.any():
         raise InvalidInput("the data set must hold at least one label, got none")
     if absent is not None:
-        return ClassCounts(np.where(tally == 0, positive_number("absent", absent), tally), names)
+        return ClassCounts(np.where(tally == 0, positive("absent", absent), tally), names)
     _require_present(tally, names)
     return ClassCounts(tally, names)
 
@@ -122,9 +135,19 @@ def _require_present(values: np.ndarray, names: Sequence[Any] | None) -> None:
                            "give it a small positive count (class_counts does with absent=1)")
 
 
-def _numbered(part: Any, names: Sequence[str] | None, k: int | None, ignore_index: int) -> np.ndarray:
+def _is_one_hot(rows: np.ndarray) -> bool:
+    """Whether each row is zero but for a single one; rows that cannot be labels are refused."""
+    if rows.dtype.kind in "fcb":
+        raise InvalidInput(f"labels must be class indices, one per sample or token, got {rows.dtype} of shape "
+                           f"{rows.shape}: of one-hot rows or probabilities pass labels.argmax(-1)")
+    if rows.dtype.kind not in "iu" or not rows.size:
+        return False
+    return bool(rows.min() == 0 and rows.max() == 1 and (rows.sum(-1) == 1).all())
+
+
+def _numbered(array: np.ndarray, names: Sequence[str] | None, k: int | None, ignore_index: int) -> np.ndarray:
     """Labels as whole numbers, those that are not counted left out."""
-    array = _array(part).ravel()
+    array = array.ravel()
     if array.dtype.kind in "OUS" and all(isinstance(value, str) for value in array.tolist()):
         if names is None:
             raise InvalidInput(f"labels are text, such as {shown(array[0])!r}: pass names=[...] in the order of the "
@@ -150,9 +173,16 @@ def _parts(source: Any, label: str | int | None) -> Iterator[Any]:
         raise InvalidInput("labels must come from an array, a column, a data set or a DataLoader, got "
                            f"{type(source).__name__}: pass the labels themselves")
     elif hasattr(source, "__iter__") or not hasattr(source, "__len__"):
-        yield from (_of_item(item, label) for item in source)
+        found = (_of_item(item, label) for item in source)
+        yield from found if isinstance(source, DataLoader) else map(_one, found)
     else:  # a torch data set by index need not end by itself
-        yield from (_of_item(source[i], label) for i in range(len(source)))
+        yield from (_one(_of_item(source[i], label)) for i in range(len(source)))
+
+
+def _one(labels: Any) -> np.ndarray:
+    """What a single item has: one label, or a row of them."""
+    array = _array(labels)
+    return array[None] if array.ndim == 1 else array
 
 
 def _held(source: Any, label: str | int | None) -> Any:
@@ -160,7 +190,7 @@ def _held(source: Any, label: str | int | None) -> Any:
     if isinstance(source, DataLoader):
         return None
     if isinstance(source, Tensor | np.ndarray | list | tuple | range):
-        return source
+        return None if isinstance(source, list | tuple) and len(source) and _is_item(source[0]) else source
     if hasattr(source, "iloc"):
         return _of_pandas(source, label)
     if _is_table(source):
@@ -176,8 +206,24 @@ def _held(source: Any, label: str | int | None) -> Any:
     return _of_attributes(source, label)
 
 
+def _is_item(part: Any) -> bool:
+    """Whether a list's first part is an input with its label, and not a label or the labels of a text."""
+    if isinstance(part, list) and len(part) == 2:
+        return np.ndim(part[1]) == 0 and not isinstance(part[0], int | float | str | np.generic)
+    return isinstance(part, tuple) or hasattr(part, "keys")
+
+
 def _array(labels: Any) -> np.ndarray:
-    return labels.detach().cpu().numpy() if isinstance(labels, Tensor) else np.asarray(labels)
+    if isinstance(labels, Tensor):
+        return labels.detach().cpu().numpy()
+    try:
+        return np.asarray(labels)
+    except ValueError:  # of different lengths, as the tokens of texts are
+        rows = [_array(row) for row in labels]
+        if any(row.ndim != 1 for row in rows):
+            raise InvalidInput("labels must be one array or list, or lists of tokens, got parts of shapes "
+                               f"{shown([row.shape for row in rows])}: pass the labels themselves") from None
+        return np.concatenate(rows)
 
 
 def _of_pandas(source: Any, label: str | int | None) -> Any:
@@ -205,6 +251,9 @@ def _of_attributes(source: Any, label: str | int | None) -> Any:
         if label is None and len(tensors) != 2:
             raise InvalidInput(f"the data set has {len(tensors)} tensors: say which holds the labels, such as label="
                                f"{len(tensors) - 1}")
+        if not isinstance(label, int | None) or not -len(tensors) <= (label or 0) < len(tensors):
+            raise InvalidInput(f"label must be the place of one of the data set's {len(tensors)} tensors, got "
+                               f"{shown(label)!r}")
         return tensors[1 if label is None else label]
     if isinstance(label, str):
         return getattr(source, label, None)

@@ -6,7 +6,8 @@ from jaxtyping import Bool, Shaped
 import torch
 from torch import Tensor, nn
 
-from neuralcollapse.checks import InvalidInput, positive_number, shown
+from neuralcollapse.checks import InvalidInput, shown
+from neuralcollapse.steer.amounts import one_of, positive, whole
 from neuralcollapse.steer.cosine import directions
 
 _REDUCTIONS = ("mean", "sum", "none")
@@ -58,15 +59,16 @@ class DotRegressionLoss(nn.Module):
     def __init__(self, head: nn.Module | Tensor, feature_energy: float = 1.0, reduction: str = "mean",
                  ignore_index: int = -100):
         super().__init__()
-        if reduction not in _REDUCTIONS:
-            raise InvalidInput(f"reduction must be one of {', '.join(_REDUCTIONS)}, got {shown(reduction)!r}")
-        self.length = positive_number("feature_energy", feature_energy) ** 0.5
-        self.reduction, self.ignore_index = reduction, ignore_index
+        self.reduction = one_of("reduction", reduction, _REDUCTIONS)
+        self.length = positive("feature_energy", feature_energy) ** 0.5
+        self.ignore_index = whole("ignore_index", ignore_index)
         self._head: tuple[nn.Module, ...] = ()
         if isinstance(head, nn.Module):
             self._head = (head,)  # in a tuple, so that its parameters are not counted as the loss's own
-        else:
+        elif isinstance(head, Tensor):
             self.register_buffer("fixed", head.detach(), persistent=False)
+        else:
+            raise InvalidInput(f"head must be a module with a weight or a (k, d) tensor, got {shown(head)!r}")
         _check_rows(self.classifiers())
 
     def classifiers(self) -> Shaped[Tensor, ...]:

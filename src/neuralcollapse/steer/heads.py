@@ -14,12 +14,14 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from neuralcollapse.checks import InvalidInput, positive_number
+from neuralcollapse.checks import InvalidInput
 from neuralcollapse.gram import Gram
 from neuralcollapse.measure.heads import find_heads, input_count, output_count, several_heads
 from neuralcollapse.measure.wrapped import is_sharded, unwrapped
 from neuralcollapse.predict import Geometry, predict
-from neuralcollapse.steer.codes import frame, require_sizes
+from neuralcollapse.steer.amounts import positive, sizes, whole
+from neuralcollapse.steer.codes import frame, gram_of
+from neuralcollapse.steer.counting import as_counts
 
 _COINCIDE = 1e-6  # distance, relative to their mean length, below which two classifiers are one
 
@@ -75,17 +77,16 @@ class GeometryHead(nn.Linear):
     def __init__(self, geometry: Geometry | Gram, d: int, *, learn: bool = False, learn_scale: bool = False,
                  scale: float = 1.0, bias: bool = False, seed: int = 0,
                  device: torch.device | str | None = None, dtype: torch.dtype | None = None):
-        require_sizes(geometry.k, d)
         nn.Module.__init__(self)  # nn.Linear's own would draw from the global generator
-        self.in_features, self.out_features = d, geometry.k
-        self._gram = geometry.classifiers if isinstance(geometry, Geometry) else geometry
-        self._scale, self._seed = positive_number("scale", scale), seed
+        self._gram = gram_of(geometry)
+        self.out_features, self.in_features = k, d = sizes(self._gram.k, d)
+        self._scale, self._seed = positive("scale", scale), whole("seed", seed, 0)
 
         def parameter(*shape: int, learned: bool = True) -> nn.Parameter:
             return nn.Parameter(torch.empty(shape, device=device, dtype=dtype), learned)
 
-        self.register_parameter("weight", parameter(self.out_features, d, learned=learn))
-        self.register_parameter("bias", parameter(self.out_features) if bias else None)
+        self.register_parameter("weight", parameter(k, d, learned=learn))
+        self.register_parameter("bias", parameter(k) if bias else None)
         self.register_parameter("log_scale", parameter() if learn_scale and not learn else None)
         self.reset_parameters()
 
@@ -163,7 +164,7 @@ def etf_head(k: int, d: int, **options: Any) -> GeometryHead:
     >>> (W @ W.T)[0].round(decimals=3).abs().tolist()
     [1.0, 0.333..., 0.333..., 0.333...]
     """
-    require_sizes(k, d)
+    k, d = sizes(k, d)
     return GeometryHead(predict(np.ones(k), "etf"), d, **options)
 
 
@@ -172,9 +173,9 @@ def seli_head(counts: Any, d: int, **options: Any) -> GeometryHead:
 
     Parameters
     ----------
-    counts : ClassCounts, sequence of k positive numbers, or text such as "10,10,1,1"
+    counts : ClassCounts, (k,) sequence or tensor, text, or mapping of classes to counts
     d : int
-        Feature dimension, at least k − 1.
+        Feature dimension, at least k − 1: `etf_head` alone has a substitute in fewer, at equal counts too.
     **options
         As in `GeometryHead`.
 
@@ -193,6 +194,12 @@ def seli_head(counts: Any, d: int, **options: Any) -> GeometryHead:
     >>> round((lengths[0] / lengths[2]).item(), 3)
     1.413
     """
+    counts = as_counts(counts)
+    k, d = sizes(counts.k, d)
+    if d < k - 1:
+        other = f", or take etf_head({k}, {d}), a spherical code" if d > 1 else ""
+        raise InvalidInput(f"d must be at least {k - 1}, the rank of SELI for {k} classes, got {d}: widen the "
+                           f"features{other}")
     return GeometryHead(predict(counts), d, **options)
 
 

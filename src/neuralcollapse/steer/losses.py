@@ -10,30 +10,25 @@ the numbers that counts give are `recipes.py`'s.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from copy import deepcopy
 from typing import Any, ClassVar
 
 import numpy as np
 from torch import Tensor
 
-from neuralcollapse.checks import InvalidInput, OutsideTheory, positive_number, positive_vector
+from neuralcollapse.checks import InvalidInput, OutsideTheory, positive_vector
 from neuralcollapse.predict import Geometry, predict
 from neuralcollapse.steer.adjusted import AdjustedCrossEntropy
+from neuralcollapse.steer.amounts import not_negative, per_class, positive
 from neuralcollapse.steer.counting import as_counts
-from neuralcollapse.steer.recipes import (
-    by_class,
-    class_weights,
-    count_powers,
-    label_margins,
-    log_priors,
-    normalised,
-    not_negative,
-)
+from neuralcollapse.steer.recipes import by_class, class_weights, count_powers, label_margins, log_priors, normalised
 from neuralcollapse.steer.trainer import TrainerLoss
 
 # The registered loss that takes exactly these parameters; plain cross-entropy takes any.
 _PREDICTED: dict[tuple[str, ...], str] = {("weight",): "weighted", ("iota",): "la", ("delta",): "cdt",
                                           ("delta", "iota"): "vs"}
+_BETA = 0.9999  # of the effective number, as cao2019 has it
 
 
 class VSLoss(AdjustedCrossEntropy):
@@ -93,6 +88,7 @@ class VSLoss(AdjustedCrossEntropy):
     [4.245, 1.69]
     """
 
+    _of_cosines = False
     constructors: ClassVar[tuple[str, ...]] = ("ce", "weighted", "logit_adjusted", "balanced_softmax", "ldt", "cdt",
                                                "vs", "ldam", "focal")
 
@@ -102,31 +98,30 @@ class VSLoss(AdjustedCrossEntropy):
         weight, delta, iota, margin = (by_class(name, values, counts) for name, values in
                                        (("weight", weight), ("delta", delta), ("iota", iota), ("margin", margin)))
         if weight is not None:
-            weight = normalised(positive_vector("weight", weight, counts.k), counts)
+            weight = normalised(positive_vector("weight", per_class("weight", weight, counts.k), counts.k), counts)
         super().__init__(counts.k, weight=weight, delta=delta, temperature=temperature, iota=iota, margin=margin,
                          **options)
         self.counts = counts
-        given = [f"{name}=…" for name, values in self.vectors.items() if values is not None]
-        by_label = ["temperature='label'"] if self.temperature == "label" else []
-        self._made = f"{type(self).__name__}({', '.join([str(counts), *given, *by_label])})"
+        listed = self._by_hand(self.vectors | {"temperature": self.temperature})
+        self._made = f"{type(self).__name__}({', '.join([str(counts), *listed])})"
 
     # -- the losses of the field ----------------------------------------------------------------------------------
 
     @classmethod
     def ce(cls, counts: Any, **options: Any) -> VSLoss:
         """Plain cross-entropy, −ln softmax(z)_y; `options` are those of `VSLoss`, here as in every constructor."""
-        return cls(counts, **options)._named("ce")
+        return cls._named("ce", counts, options, {})
 
     @classmethod
-    def weighted(cls, counts: Any, scheme: str = "inverse", beta: float = 0.9999, **options: Any) -> VSLoss:
+    def weighted(cls, counts: Any, scheme: str = "inverse", beta: float = _BETA, **options: Any) -> VSLoss:
         """Class-weighted cross-entropy ω_y CE(z, y), by inverse counts or the effective number of samples (cui2019).
 
         ω_c ∝ 1/n_c   or   ω_c ∝ (1 − β)/(1 − β^{n_c}),   scaled to Σ_c n_c ω_c = n
         """
         counts = as_counts(counts)
+        weight = class_weights(counts, scheme, beta)
         shown_beta = {"beta": beta} if scheme == "effective-number" else {}
-        return cls(counts, weight=class_weights(counts, scheme, beta), **options)._named(
-            "weighted", scheme=scheme, **shown_beta)
+        return cls._named("weighted", counts, options, {"weight": weight}, scheme=scheme, **shown_beta)
 
     @classmethod
     def logit_adjusted(cls, counts: Any, tau: float = 1.0, **options: Any) -> VSLoss:
@@ -135,52 +130,81 @@ class VSLoss(AdjustedCrossEntropy):
         The offsets are part of the loss alone: predict with the bare logits.
         """
         counts = as_counts(counts)
-        return cls(counts, iota=log_priors(counts, tau), **options)._named("logit_adjusted", tau=tau)
+        return cls._named("logit_adjusted", counts, options, {"iota": log_priors(counts, tau)}, tau=tau)
 
     @classmethod
     def balanced_softmax(cls, counts: Any, **options: Any) -> VSLoss:
         """Balanced softmax −ln(n_y e^{z_y} / Σ_c n_c e^{z_c}) (ren2020, Eq. 4): logit adjustment with τ = 1."""
         counts = as_counts(counts)
-        return cls(counts, iota=log_priors(counts), **options)._named("balanced_softmax")
+        return cls._named("balanced_softmax", counts, options, {"iota": log_priors(counts)})
 
     @classmethod
     def ldt(cls, counts: Any, gamma: float = 0.5, **options: Any) -> VSLoss:
         """Label-dependent temperature CE(δ_y z, y), δ_c = (n_c/n_max)^γ (behnia2023); γ = ½ leads to a simplex ETF."""
         counts = as_counts(counts)
-        return cls(counts, delta=count_powers(counts, gamma), temperature="label", **options)._named(
-            "ldt", gamma=gamma)
+        return cls._named("ldt", counts, options, {"delta": count_powers(counts, gamma), "temperature": "label"},
+                          gamma=gamma)
 
     @classmethod
     def cdt(cls, counts: Any, gamma: float, **options: Any) -> VSLoss:
         """Class-dependent temperature CE(Δ∘z, y), Δ_c = (n_c/n_max)^γ; ye2020 writes z_c/a_c, a_c = (n_max/n_c)^γ."""
         counts = as_counts(counts)
-        return cls(counts, delta=count_powers(counts, gamma), **options)._named("cdt", gamma=gamma)
+        return cls._named("cdt", counts, options, {"delta": count_powers(counts, gamma)}, gamma=gamma)
 
     @classmethod
     def vs(cls, counts: Any, gamma: float, tau: float, **options: Any) -> VSLoss:
         """Vector scaling CE(Δ∘z + ι, y), Δ_c = (n_c/n_max)^γ, ι_c = τ ln(n_c/n) (kini2021)."""
         counts = as_counts(counts)
-        return cls(counts, delta=count_powers(counts, gamma), iota=log_priors(counts, tau), **options)._named(
-            "vs", gamma=gamma, tau=tau)
+        return cls._named("vs", counts, options, {"delta": count_powers(counts, gamma),
+                                                  "iota": log_priors(counts, tau)}, gamma=gamma, tau=tau)
 
     @classmethod
     def ldam(cls, counts: Any, max_margin: float = 0.5, scale: float = 30.0, **options: Any) -> VSLoss:
         """Label-distribution-aware margins CE(s(z − m_y e_y), y), m_c ∝ n_c^{-1/4}, the largest `max_margin` (cao2019).
 
-        The paper gives it cosines for logits, of normalised features and classifiers; s = 30 is for these. Its deferred
-        re-weighting is `loss.reweighted()`, used from some late epoch on.
+        Its logits are cosines, of normalised features and classifiers (`CosineHead(k, d, scale=1)`), which s spreads;
+        with s = 1 they are the bare ones of a linear head. Only there is its geometry known: margins leave the limit of
+        cross-entropy, SELI. Deferred re-weighting is `loss.reweighted()`, used from some late epoch on.
         """
         counts = as_counts(counts)
-        scale = positive_number("scale", scale)
-        return cls(counts, delta=np.full(counts.k, scale), margin=scale * label_margins(counts, max_margin),
-                   **options)._named("ldam", max_margin=max_margin, scale=scale)
+        s, margin = positive("scale", scale), label_margins(counts, max_margin)
+        own = {"margin": margin} if s == 1 else {"delta": np.full(counts.k, s), "margin": s * margin}
+        loss = cls._named("ldam", counts, options, own, max_margin=max_margin, scale=scale)
+        loss._of_cosines = s != 1
+        return loss
 
     @classmethod
     def focal(cls, counts: Any, gamma: float = 2.0, **options: Any) -> VSLoss:
         """Focal loss −(1 − p_y)^γ ln p_y (lin2017, Eq. 4), averaged over samples; its α_c is `weight`."""
-        return cls(counts, focal=not_negative("gamma", gamma), **options)._named("focal", gamma=gamma)
+        return cls._named("focal", counts, options, {"focal": not_negative("gamma", gamma)}, gamma=gamma)
 
-    def reweighted(self, scheme: str = "effective-number", beta: float = 0.9999) -> VSLoss:
+    @classmethod
+    def auto(cls, counts: Any, goal: str = "balanced accuracy", **options: Any) -> VSLoss:
+        """The loss that `advise(counts, goal=goal)` recommends in the limit of vanishing ridge.
+
+        `options` are `label_smoothing`, `reduction`, `ignore_index` and `exact`. A recommendation that is no loss of
+        logits (a head, a contrastive loss) is refused in one line.
+
+        Examples
+        --------
+        >>> VSLoss.auto({"cat": 500, "dog": 5})
+        VSLoss.logit_adjusted(ClassCounts(500, 5), tau=1.0)
+        """
+        from neuralcollapse.steer.advise import advise  # which imports this module
+        from neuralcollapse.steer.remedies import Remedy
+
+        counts = as_counts(counts)
+        chosen = advise(counts, goal=goal).recommended
+        loss = Remedy(chosen.name, counts, chosen.parameters).loss()
+        if not isinstance(loss, VSLoss):
+            raise InvalidInput(f"for {goal} no loss of logits is recommended but {chosen.line}: build that, or name a "
+                               "constructor of VSLoss")
+        own = loss.vectors | {"temperature": loss.temperature, "focal": loss.focus}
+        made = cls._named("auto", counts, options, own)
+        made._made, made._of_cosines = loss._made, loss._of_cosines
+        return made
+
+    def reweighted(self, scheme: str = "effective-number", beta: float = _BETA) -> VSLoss:
         """The same loss with class weights: what cao2019's deferred re-weighting (DRW) changes to late in training.
 
         Parameters
@@ -188,29 +212,33 @@ class VSLoss(AdjustedCrossEntropy):
         scheme, beta
             As in `weighted`.
         """
-        values = self.vectors | {"weight": class_weights(self.counts, scheme, beta)}
-        loss = type(self)(self.counts, temperature=self.temperature, label_smoothing=self.label_smoothing,
-                          focal=self.focus, reduction=self.reduction, ignore_index=self.ignore_index, exact=self.exact,
-                          **values)
-        loss._made = f"{self._made}.reweighted({scheme!r})"
+        weight = class_weights(self.counts, scheme, beta)
+        loss = deepcopy(self)  # where it is, in which dtype and mode
+        loss.vectors["weight"] = weight
+        loss._fill()
+        shown_beta = f", beta={beta!r}" if scheme == "effective-number" and beta != _BETA else ""
+        loss._made = f"{self._made}.reweighted({scheme!r}{shown_beta})"
         return loss
 
     # -- where it leads, and where it is used ---------------------------------------------------------------------
 
-    def geometry(self, ridge: float | None = None, **options: Any) -> Geometry:
-        """The geometry this loss leads to, at a ridge or in its vanishing limit.
+    def geometry(self, ridge: float | None = None, drawn: Any = None, **options: Any) -> Geometry:
+        """The geometry this loss leads to on the logits of a linear head, at a ridge or in its vanishing limit.
 
         Parameters
         ----------
         ridge : float, optional
             λ = √(λ_W λ_H) with the loss SUMMED over samples: the mean loss with ridges λ_W/n, λ_H/n.
+        drawn : (k,) numbers, optional
+            Samples of each class as a sampler draws them, where not the training counts; with the same sum.
         **options
             `bias`, `bias_ridge`, `tolerance`, `norm` of `predict`.
 
         Raises
         ------
         OutsideTheory
-            Focus or label smoothing; margins at a ridge (their limit is that of any additive offset).
+            Focus or label smoothing; LDAM on cosines (a scale other than 1); margins at a ridge (their limit is that of
+            any additive offset).
 
         References
         ----------
@@ -226,6 +254,9 @@ class VSLoss(AdjustedCrossEntropy):
             what = "the focal loss" if self.focus else "label smoothing"
             raise OutsideTheory(f"no theorem says where {what} leads when classes are imbalanced: the nearest loss "
                                 "that one covers is the same without it")
+        if self._of_cosines:
+            raise OutsideTheory("no theorem says where LDAM leads on cosines, which its scale is for: the nearest loss "
+                                "that one covers is VSLoss.ldam(counts, scale=1) on the logits of a linear head")
         if self.margin is not None and (ridge is not None or options.get("norm") is not None):
             raise OutsideTheory("where margins on the label's logit lead is known in the limit of vanishing ridge "
                                 "only: leave ridge out, or use VSLoss.vs, whose offsets are covered")
@@ -236,7 +267,7 @@ class VSLoss(AdjustedCrossEntropy):
             name = "ce" if len(given) > 1 else "ldt"
         else:
             name = _PREDICTED.get(tuple(given), "ce")
-        return predict(self.counts, name, ridge=ridge, **options, **given)
+        return predict(self.counts if drawn is None else as_counts(drawn), name, ridge=ridge, **options, **given)
 
     def for_trainer(self, *, shift: bool = False) -> Callable[..., Tensor]:
         """The loss as `transformers.Trainer(compute_loss_func=…)` calls it; gradient accumulation is exact.
@@ -262,7 +293,22 @@ class VSLoss(AdjustedCrossEntropy):
             changed.append(f"focal={self.focus}")
         return self._made if not changed else f"{self._made} with {', '.join(changed)}"
 
-    def _named(self, constructor: str, **arguments: Any) -> VSLoss:
-        shown_arguments = [f"{name}={value!r}" for name, value in arguments.items()]
-        self._made = f"{type(self).__name__}.{constructor}({', '.join([str(self.counts), *shown_arguments])})"
-        return self
+    @classmethod
+    def _named(cls, constructor: str, counts: Any, options: Mapping[str, Any], own: Mapping[str, Any],
+               **shown_arguments: Any) -> VSLoss:
+        """The loss of a constructor: `own` is what it sets, `options` what came with the call."""
+        clash = next((name for name in own if name in options), None)
+        if clash is not None:
+            raise InvalidInput(f"VSLoss.{constructor} sets {clash} itself: leave it out, or give all parameters to "
+                               "VSLoss(counts, ...)")
+        loss = cls(counts, **own, **options)
+        arguments = [f"{name}={value!r}" for name, value in shown_arguments.items()]
+        listed = ", ".join([str(loss.counts), *arguments, *cls._by_hand(options)])
+        loss._made = f"{cls.__name__}.{constructor}({listed})"
+        return loss
+
+    @staticmethod
+    def _by_hand(options: Mapping[str, Any]) -> list[str]:
+        """How parameters that were given, not made from counts, are shown."""
+        given = [f"{name}=…" for name in ("weight", "delta", "iota", "margin") if options.get(name) is not None]
+        return [*given, *(["temperature='label'"] if options.get("temperature") == "label" else [])]

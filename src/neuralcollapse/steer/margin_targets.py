@@ -7,8 +7,10 @@ from typing import Any
 
 from scipy.optimize import brentq
 
-from neuralcollapse.checks import OutsideTheory, positive_number
+from neuralcollapse.checks import OutsideTheory
 from neuralcollapse.counts import ClassCounts
+from neuralcollapse.steer.amounts import not_negative, one_of, positive
+from neuralcollapse.steer.counting import as_counts
 from neuralcollapse.steer.predicted_row import margin_ratio
 from neuralcollapse.steer.remedies import Remedy
 
@@ -43,8 +45,8 @@ def gamma_for(counts: Any, target: float, *, tau: float = 0.0, ridge: float | No
     Raises
     ------
     OutsideTheory
-        No γ up to `largest` reaches it; the message says what is reached. One minority class, or two classes, bound
-        the ratio under class temperatures; not under label temperatures.
+        Equal counts, which have no minority. No γ up to `largest` reaches it; the message says what is reached. One
+        minority class, or two classes, bound the ratio under class temperatures; not under label temperatures.
 
     References
     ----------
@@ -55,7 +57,9 @@ def gamma_for(counts: Any, target: float, *, tau: float = 0.0, ridge: float | No
     >>> round(gamma_for([100, 100, 1, 1], 10**0.5, remedy="ldt"), 9)
     0.25
     """
-    profile = ClassCounts.from_counts(counts)
+    profile = _imbalanced(counts)
+    ridge = None if ridge is None else positive("ridge", ridge)
+    remedy, tau = one_of("remedy", remedy, ("vs", "cdt", "ldt")), not_negative("tau", tau)
     extra = {"tau": tau} if remedy == "vs" else {}
     return _first("γ", lambda gamma: margin_ratio(
         Remedy(remedy, profile, {"gamma": gamma, **extra}).geometry(ridge, **options)), target, largest)
@@ -83,7 +87,7 @@ def tau_for(counts: Any, target: float, *, gamma: float = 0.0, ridge: float, lar
     Raises
     ------
     OutsideTheory
-        No τ up to `largest` reaches it.
+        Equal counts. No τ up to `largest` reaches it.
 
     References
     ----------
@@ -94,14 +98,22 @@ def tau_for(counts: Any, target: float, *, gamma: float = 0.0, ridge: float, lar
     >>> round(tau_for([100, 100, 1, 1], 1.0, ridge=0.01, bias=True), 2)
     0.81
     """
-    profile = ClassCounts.from_counts(counts)
-    ridge = positive_number("ridge", ridge)
+    profile, gamma = _imbalanced(counts), not_negative("gamma", gamma)
+    ridge = positive("ridge", ridge)
     return _first("τ", lambda tau: margin_ratio(
         Remedy("vs", profile, {"gamma": gamma, "tau": tau}).geometry(ridge, **options)), target, largest)
 
 
+def _imbalanced(counts: Any) -> ClassCounts:
+    profile = as_counts(counts)
+    if not profile.minority.any():
+        raise OutsideTheory("equal counts have no minority whose margins could be steered: VSLoss.ce(counts) leads to "
+                            "equal ones")
+    return profile
+
+
 def _first(what: str, ratio: Callable[[float], float], target: float, largest: float) -> float:
-    wanted = positive_number("target", target) * (1 - _ROUNDING)
+    wanted, largest = positive("target", target) * (1 - _ROUNDING), positive("largest", largest)
     best, below = (-1.0, 0.0), 0.0
     for step in range(_STEPS + 1):
         value = largest * step / _STEPS

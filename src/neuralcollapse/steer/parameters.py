@@ -18,6 +18,8 @@ from neuralcollapse.measure.heads import find_heads, several_heads
 from neuralcollapse.measure.probe import Probe
 from neuralcollapse.measure.wrapped import unwrapped
 from neuralcollapse.predict import CollapseSafety, collapse_safety, weight_decay_from_ridge
+from neuralcollapse.steer.amounts import given, not_negative, positive
+from neuralcollapse.steer.counting import as_counts
 
 CLASSIFIER = "classifier"
 """The name of the group that holds the head's weight."""
@@ -53,7 +55,7 @@ def parameter_groups(model: nn.Module, weight_decay: float | None = None, *, rid
         ≥ 0; w when left out.
     feature_penalty : float, optional
         p of a `FeaturePenalty` used beside it.
-    counts : ClassCounts or anything `predict` takes, optional
+    counts : ClassCounts or anything it is made from, optional
         Training samples per class: `check_weight_decay` is then called. Needed with `ridge`.
     head : str, torch.nn.Module or Probe, optional
         The head's name, the layer itself, or a probe that has seen a forward pass; the model's only linear layer (of k
@@ -83,7 +85,7 @@ def parameter_groups(model: nn.Module, weight_decay: float | None = None, *, rid
     >>> from torch.optim import SGD
     >>> optimizer = SGD(groups, lr=0.1, momentum=0.9)
     """
-    profile = None if counts is None else ClassCounts.from_counts(counts)
+    profile = None if counts is None else as_counts(counts)
     w = _head_decay(weight_decay, ridge, feature_penalty, profile)
     backbone = w if backbone_decay is None else not_negative("backbone_decay", backbone_decay)
     layer = find_head(model, head, profile)
@@ -114,7 +116,7 @@ def check_weight_decay(counts: Any, weight_decay: float, feature_penalty: float 
 
     Parameters
     ----------
-    counts : ClassCounts or anything `predict` takes
+    counts : ClassCounts or anything it is made from
     weight_decay : float
         w > 0 on the head's weight, beside a MEAN loss.
     feature_penalty : float, optional
@@ -149,7 +151,7 @@ def check_weight_decay(counts: Any, weight_decay: float, feature_penalty: float 
     >>> print(caught[0].message)
     weight decay 0.005 (λ = 5.05) gives one classifier to classes 2, 3: they stay apart below 0.002214 (λ < 2.236)
     """
-    safety, message = _judged(ClassCounts.from_counts(counts), weight_decay, feature_penalty)
+    safety, message = _judged(as_counts(counts), weight_decay, feature_penalty)
     if message is not None:
         warnings.warn(message, MinorityCollapseWarning, stacklevel=2)
     return safety
@@ -167,23 +169,17 @@ def find_head(model: nn.Module, head: str | nn.Module | Probe | None, counts: Cl
     return next(iter(found.values()))
 
 
-def not_negative(name: str, value: float) -> float:
-    """`value` as a finite float of at least 0."""
-    if not 0 <= value < float("inf"):
-        raise InvalidInput(f"{name} must be a number of at least 0, got {value}")
-    return float(value)
-
-
 def _head_decay(weight_decay: float | None, ridge: float | None, feature_penalty: float | None,
                 counts: ClassCounts | None) -> float:
     if (weight_decay is None) == (ridge is None):
-        raise InvalidInput(f"give weight_decay or ridge, one of them, got {weight_decay} and {ridge}")
+        raise InvalidInput(f"give weight_decay or ridge, one of them, got {given(weight_decay)} and {given(ridge)}")
     if weight_decay is not None:
         return not_negative("weight_decay", weight_decay)
     if counts is None:
         raise InvalidInput("ridge needs counts, whose sum n turns λ into a weight decay: give counts too")
     assert ridge is not None
-    return weight_decay_from_ridge(ridge, float(counts.n), feature_penalty)
+    penalty = None if feature_penalty is None else positive("feature_penalty", feature_penalty)
+    return weight_decay_from_ridge(positive("ridge", ridge), float(counts.n), penalty)
 
 
 def _never_decayed(model: nn.Module) -> Iterator[Tensor]:
@@ -198,7 +194,8 @@ def _never_decayed(model: nn.Module) -> Iterator[Tensor]:
 def _judged(counts: ClassCounts, weight_decay: float, feature_penalty: float | None
             ) -> tuple[CollapseSafety, str | None]:
     """Where a weight decay stands, and the warning that it deserves."""
-    safety = collapse_safety(counts, weight_decay, feature_penalty)
+    penalty = None if feature_penalty is None else positive("feature_penalty", feature_penalty)
+    safety = collapse_safety(counts, positive("weight_decay", weight_decay), penalty)
     if safety.ridge < safety.safe_ridge * (1 - _ROUNDING):
         return safety, None
     total = safety.thresholds["total_collapse"]

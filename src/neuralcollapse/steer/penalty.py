@@ -8,18 +8,20 @@ import torch
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
-from neuralcollapse.checks import InvalidInput, positive_number
+from neuralcollapse.checks import InvalidInput
 from neuralcollapse.measure.heads import check_input, features_last
 from neuralcollapse.measure.probe import Probe
 from neuralcollapse.measure.wrapped import is_compiled, without_parallel
-from neuralcollapse.steer.parameters import find_head, not_negative
+from neuralcollapse.steer.amounts import not_negative, positive
+from neuralcollapse.steer.parameters import find_head
 
 
 class FeaturePenalty:
-    """(p/2)·n·mean_i ‖h_i‖² over the samples of the latest forward pass: a batch's share of (p/2) Σ_i ‖h_i‖².
+    """(p/2)·n·mean_i ‖h_i‖² over the samples of the latest training pass: a batch's share of (p/2) Σ_i ‖h_i‖².
 
     Beside a MEAN loss over n samples this is λ_H = n·p. Being a mean over the batch, it adds up as a mean loss does,
-    over micro-batches of equal size and over processes. It is formed in float32 at least, under autocast too.
+    over micro-batches of equal size and over processes. A pass without gradients, such as an evaluation in between,
+    changes nothing. It is formed in float32 at least, under autocast too.
 
     Parameters
     ----------
@@ -55,7 +57,7 @@ class FeaturePenalty:
 
     def __init__(self, model: nn.Module, p: float, n: float, head: str | nn.Module | Probe | None = None):
         self._model, self._layer = model, find_head(model, head)
-        self.p, self.n = not_negative("p", p), positive_number("n", n)
+        self.p, self.n = not_negative("p", p), positive("n", n)
         self._inputs: list[Tensor] = []
         self._handles: list[RemovableHandle] = []
 
@@ -70,7 +72,7 @@ class FeaturePenalty:
         self._handles, self._inputs = [], []
 
     def __call__(self, kept: Tensor | None = None) -> Tensor:
-        """The penalty of the latest forward pass, once.
+        """The penalty of the latest forward pass with gradients, once.
 
         Parameters
         ----------
@@ -91,10 +93,11 @@ class FeaturePenalty:
         return 0.5 * self.p * self.n * torch.cat([part.flatten() for part in squares]).mean()
 
     def _start(self, *_: Any) -> None:
-        self._inputs = []
+        if torch.is_grad_enabled():  # an evaluation in between is not trained on
+            self._inputs = []
 
     def _take(self, layer: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        if torch.is_grad_enabled():  # an evaluation in between is not trained on
+        if torch.is_grad_enabled():
             self._inputs = [*self._inputs, args[0] if args else next(iter(kwargs.values()))]
 
     def _squares(self, values: Tensor) -> Tensor:

@@ -15,7 +15,7 @@ import numpy as np
 from neuralcollapse.checks import InvalidInput, OutsideTheory, finite_vector, positive_number, shown
 from neuralcollapse.counts import ClassCounts
 from neuralcollapse.predict import Geometry, predict, ridge_from_weight_decay
-from neuralcollapse.steer.class_geometry import class_margins, nearest_cosines
+from neuralcollapse.steer.class_geometry import class_margins, merging_ridges, nearest_cosines
 
 _ROUNDING = 1e-11
 """Relative slack of "reached", so that an angle which never changes (180° for two classes) counts as itself."""
@@ -91,15 +91,64 @@ def samples_needed(counts: Any, cls: Any, *, angle: float | None = None, margin:
         return target.measure(geometry(ClassCounts(values, profile.names)), c)
 
     most = max(int(profile.n_max - profile.values[c]), 0)
-    missed, reached = _bracket(lambda y: target.reached(value(y)), most)
+    def found(extra: int) -> bool:
+        return target.reached(value(extra))
+
+    missed, reached = _bracket(found, most)
     if reached is None:
         raise OutsideTheory(f"{target.name} {target.wanted:g} is out of reach for class {profile.names[c]}: with "
                             f"{profile.values[c] + most:g} samples, as many as the largest class, it is "
                             f"{target.shown(value(most))}; ask for less than that")
-    while reached - missed > 1:
-        middle = (missed + reached) // 2
-        missed, reached = (missed, middle) if target.reached(value(middle)) else (middle, reached)
-    return reached
+    return _end(found, missed, reached)
+
+
+def samples_to_part(counts: Any, cls: Any, ridge: float, merging: Callable[[ClassCounts], Any] = merging_ridges
+                    ) -> int | None:
+    """The fewest further samples that part merged classes at a weight decay: of the class and of all with its count.
+
+        min y ≥ 0 with λ(n + m y)/n < merging(counts + y)_c,   m classes having n_c samples, n_c + y ≤ n_max
+
+    The ridge is that of a weight decay beside a MEAN loss, λ = n√(wp): it grows with the samples.
+
+    Parameters
+    ----------
+    counts : ClassCounts or anything it is made from
+    cls : int or str
+        The class, by index or name.
+    ridge : float
+        λ at these counts, the loss SUMMED over samples.
+    merging : function of ClassCounts
+        Gives the (k,) λ from which each class merges; √n_c, as under cross-entropy, when left out.
+
+    Returns
+    -------
+    int or None
+        None where as many samples as the largest class has would not do.
+
+    Raises
+    ------
+    InvalidInput
+        No such class, or a ridge that is not positive.
+
+    References
+    ----------
+    theory.md §4 (minority collapse).
+
+    Examples
+    --------
+    >>> samples_to_part([100, 100, 4, 4], 3, ridge=3.0)  # 3 (208 + 2·7)/208 < √(4 + 7), and not with 6
+    7
+    """
+    profile = ClassCounts.from_counts(counts)
+    c, ridge = _class_index(profile, cls), positive_number("ridge", ridge)
+    alike = profile.values == profile.values[c]
+
+    def parted(more: int) -> bool:
+        larger = ClassCounts(profile.values + more * alike, profile.names)
+        return bool(ridge * float(larger.n) / float(profile.n) < np.asarray(merging(larger))[c])
+
+    missed, reached = _bracket(parted, max(int(profile.n_max - profile.values[c]), 0))
+    return None if reached is None else _end(parted, missed, reached)
 
 
 @dataclass(frozen=True)
@@ -182,6 +231,14 @@ def _bracket(reached: Callable[[int], bool], most: int) -> tuple[int, int | None
             return missed, extra
         missed, extra = extra, min(2 * extra, most)
     return missed, None
+
+
+def _end(reached: Callable[[int], bool], missed: int, found: int) -> int:
+    """The end of a bracket: the first number that is reached where the one before is missed."""
+    while found - missed > 1:
+        middle = (missed + found) // 2
+        missed, found = (missed, middle) if reached(middle) else (middle, found)
+    return found
 
 
 def _class_index(profile: ClassCounts, cls: Any) -> int:

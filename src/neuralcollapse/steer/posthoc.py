@@ -2,7 +2,7 @@
 
     remedy                rule                                                  source
     tau-normalised        w_c/‖w_c‖^τ, no bias                                  kang2020
-    logit-adjustment      z_c − τ ln(n_c/n)                                     menon2021
+    logit-adjustment      Δ_c z_c + ι_c − τ ln(n_c/n), Δ and ι the loss's own    menon2021
     nearest-class-mean    2μ_cᵀh − ‖μ_c‖², or cosine                            kang2020
     refit                 logistic regression, every class weighing alike       kang2020 (`refit.py`)
     predicted-norms, repair, swap      from the predicted geometry (`repair.py`)
@@ -23,7 +23,7 @@ from safetensors.torch import save_file
 import torch
 from torch import Tensor
 
-from neuralcollapse.checks import InvalidInput, OutsideTheory, shown
+from neuralcollapse.checks import InvalidInput, OutsideTheory, finite_vector, positive_vector, shown
 from neuralcollapse.steer.refit import refit
 from neuralcollapse.steer.repair import predicted_norms, repair, swap
 from neuralcollapse.steer.rules import POSTHOC, FittedRule, Trained, finite_number
@@ -76,8 +76,14 @@ def tau_normalised(features: Any, labels: Any, weight: Any, bias: Any = None, co
 
 @POSTHOC.register("logit-adjustment", source="menon2021")
 def logit_adjustment(features: Any, labels: Any, weight: Any, bias: Any = None, counts: Any = None, *,
-                     tau: float = 1.0) -> FittedRule:
-    """Logit adjustment at inference: z_c − τ ln(n_c/n), which at τ = 1 takes the training prior out of the posterior.
+                     tau: float = 1.0, delta: Any = None, iota: Any = None, prior: Any = None) -> FittedRule:
+    """Logit adjustment at inference: the posterior's logits less τ ln π, which at τ = 1 takes the prior π out of it.
+
+        z'_c = Δ_c z_c + ι_c − τ ln π_c
+
+    The posterior is that of the loss: softmax(z) under plain cross-entropy, softmax(Δ∘z + ι) where it has temperatures
+    and offsets. Its prior is n_c/n, times ω_c under class weights, equal where classes were drawn equally often. A
+    network trained with ι = ln π is adjusted already: its rule is then its own head.
 
     Parameters
     ----------
@@ -87,6 +93,10 @@ def logit_adjustment(features: Any, labels: Any, weight: Any, bias: Any = None, 
     bias : (k,) array or tensor, optional
     counts : ClassCounts or (k,) sequence, optional
     tau : float
+    delta, iota : (k,) arrays, optional
+        Class temperatures Δ > 0 and offsets ι of the loss; 1 and 0 when left out.
+    prior : (k,) array, optional
+        Positive, up to a common factor; the counts when left out.
 
     Returns
     -------
@@ -107,9 +117,12 @@ def logit_adjustment(features: Any, labels: Any, weight: Any, bias: Any = None, 
     [1.33333..., 4.0]
     """
     trained = Trained.of("logit-adjustment", features, labels, weight, bias, counts)
-    tau = finite_number("tau", tau)
-    log_prior = trained.per_class(np.log(trained.counts.values / trained.counts.values.sum()))
-    return trained.rule(trained.weight, trained.bias - tau * log_prior, tau=tau)
+    tau, k = finite_number("tau", tau), trained.counts.k
+    slope = trained.per_class(np.ones(k) if delta is None else positive_vector("delta", delta, k))
+    offset = trained.per_class(np.zeros(k) if iota is None else finite_vector("iota", iota, k))
+    shares = trained.counts.values if prior is None else positive_vector("prior", prior, k)
+    return trained.rule(trained.weight * slope[:, None],
+                        trained.bias * slope + offset - tau * trained.per_class(np.log(shares / shares.sum())), tau=tau)
 
 
 @POSTHOC.register("nearest-class-mean", source="kang2020", aliases=("ncm",))
@@ -264,13 +277,18 @@ def save_heads(rows: Iterable[PosthocRow], path: Path | str) -> None:
     heads: dict[str, Tensor] = {}
     for row in rows:
         if row.rule is not None:
-            heads[f"{row.name}.weight"] = row.rule.weight.contiguous()
+            heads[f"{row.name}.weight"] = _copied(row.rule.weight)
             if row.rule.bias is not None:
-                heads[f"{row.name}.bias"] = row.rule.bias.contiguous()
+                heads[f"{row.name}.bias"] = _copied(row.rule.bias)
     try:
         save_file(heads, path)
     except (OSError, SafetensorError) as error:
         raise InvalidInput(f"cannot write '{path}': {shown(str(error))}") from None
+
+
+def _copied(values: Tensor) -> Tensor:
+    """In memory of its own: a rule may hold the trained head's, and safetensors takes no memory twice."""
+    return values.detach().clone(memory_format=torch.contiguous_format)
 
 
 def _is_open(parameters: Mapping[str, Any]) -> bool:

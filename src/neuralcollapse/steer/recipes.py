@@ -12,8 +12,10 @@ from jaxtyping import Float
 import numpy as np
 from torch import Tensor
 
-from neuralcollapse.checks import InvalidInput, did_you_mean, positive_number, shown
+from neuralcollapse.checks import InvalidInput, did_you_mean, shown
 from neuralcollapse.counts import ClassCounts
+from neuralcollapse.steer.amounts import below_one, not_negative, positive
+from neuralcollapse.steer.class_keys import class_index
 
 SCHEMES = ("inverse", "effective-number")
 
@@ -51,12 +53,11 @@ def class_weights(counts: ClassCounts, scheme: str = "inverse", beta: float = 0.
     [1.0, 1.0]
     """
     n = counts.values
+    if not isinstance(scheme, str) or scheme not in SCHEMES:
+        raise InvalidInput(f"unknown weighting scheme '{shown(scheme)}': {did_you_mean(shown(scheme), SCHEMES)}")
     if scheme == "inverse":
         return normalised(1 / n, counts)
-    if scheme != "effective-number":
-        raise InvalidInput(f"unknown weighting scheme '{scheme}': {did_you_mean(scheme, SCHEMES)}")
-    if not 0 <= beta < 1:
-        raise InvalidInput(f"beta must be a number in [0, 1), got {beta}: 'inverse' is its limit at 1")
+    beta = below_one("beta", beta, ": 'inverse' is its limit at 1")
     # 1 − β^n by expm1: β near 1 would cancel.
     effective = np.ones(counts.k) if beta == 0 else -np.expm1(n * np.log(beta))
     return normalised(1 / effective, counts)
@@ -94,18 +95,7 @@ def label_margins(counts: ClassCounts, max_margin: float = 0.5) -> Float[np.ndar
     ----------
     cao2019, Eq. 9.
     """
-    return positive_number("max_margin", max_margin) * (counts.values.min() / counts.values) ** 0.25
-
-
-def not_negative(name: str, value: Any) -> float:
-    """`value` as a finite float ≥ 0."""
-    try:
-        number = float(value)
-    except (TypeError, ValueError):
-        raise InvalidInput(f"{name} must be a number ≥ 0, got {shown(value)!r}") from None
-    if not (np.isfinite(number) and number >= 0):
-        raise InvalidInput(f"{name} must be a number ≥ 0, got {value}")
-    return number
+    return positive("max_margin", max_margin) * (counts.values.min() / counts.values) ** 0.25
 
 
 def by_class(name: str, values: Any, counts: ClassCounts) -> Any:
@@ -125,7 +115,13 @@ def by_class(name: str, values: Any, counts: ClassCounts) -> Any:
         return values.detach().cpu().numpy()
     if not isinstance(values, Mapping):
         return values
-    given = {str(key): value for key, value in values.items()}
+    given: dict[str, Any] = {}
+    for key, value in values.items():
+        index = class_index(key)
+        text = str(key) if index is None else str(index)
+        if text in given:
+            raise InvalidInput(f"{name} must name each class once, got '{text}' twice")
+        given[text] = value
     unknown = [key for key in given if key not in counts.names]
     if unknown:
         raise InvalidInput(f"{name} names '{unknown[0]}', which is no class: {did_you_mean(unknown[0], counts.names)}")

@@ -11,6 +11,7 @@ gained at most 0.5 and lost up to 14: it shows how near a network is to its pred
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from jaxtyping import Float
@@ -27,9 +28,12 @@ from neuralcollapse.steer.rules import FittedRule, Trained, finite_number
 _WITHIN = 1e-9  # of the largest logit: what counts as no difference between two of them
 _SMALLEST_RIDGE = 1e-6  # of total collapse: offsets change with the logarithm of the ridge only
 
+Prediction = Geometry | Callable[[float | None], Geometry]
+"""A geometry, or what gives it at a ridge λ (the loss SUMMED over samples; None for the limit)."""
+
 
 def predicted_norms(features: Any, labels: Any, weight: Any, bias: Any = None, counts: Any = None, *, tau: float = 1.0,
-                    ridge: float | None = None, loss: str = "ce", geometry: Geometry | None = None,
+                    ridge: float | None = None, loss: str = "ce", geometry: Prediction | None = None,
                     **parameters: Any) -> FittedRule:
     """τ-normalisation by the norms that theory predicts: z'_c = (ν̄/ν_c)^τ (w_cᵀh + b_c), ν̄ the mean of ν.
 
@@ -77,7 +81,7 @@ def predicted_norms(features: Any, labels: Any, weight: Any, bias: Any = None, c
 
 
 def repair(features: Any, labels: Any, weight: Any, bias: Any = None, counts: Any = None, *, tau: float = 0.0,
-           ridge: float | None = None, loss: str = "ce", geometry: Geometry | None = None,
+           ridge: float | None = None, loss: str = "ce", geometry: Prediction | None = None,
            **parameters: Any) -> FittedRule:
     """Equal margins, by the prediction: z'_c = s_c (w_cᵀh + b_c) + α β_c with s_c = (ν̄/ν_c)^τ.
 
@@ -104,8 +108,9 @@ def repair(features: Any, labels: Any, weight: Any, bias: Any = None, counts: An
         measured ones of the class means (centred over classes, Frobenius norm; features are needed).
     loss, **parameters
         As in `predict`: what the network was trained with.
-    geometry : Geometry, optional
-        The prediction itself, in place of ridge, loss and parameters.
+    geometry : Geometry or function of λ, optional
+        The prediction itself, in place of ridge, loss and parameters; or what gives it at a ridge (None for the limit),
+        in place of loss and parameters: `VSLoss.geometry`, say.
 
     Returns
     -------
@@ -132,8 +137,8 @@ def repair(features: Any, labels: Any, weight: Any, bias: Any = None, counts: An
     """
     trained = Trained.of("repair", features, labels, weight, bias, counts)
     tau = finite_number("tau", tau)
-    if geometry is None and ridge is None:
-        ridge = _ridge_of_logits(trained, loss, parameters)
+    if ridge is None and not isinstance(geometry, Geometry):
+        ridge = _ridge_of_logits(trained, geometry or _predictor(trained, loss, parameters))
     found = _predicted(trained, geometry, loss, ridge, parameters)
     scales = _scales(found, tau)
     logits, which, alone = _by_group(found)
@@ -150,7 +155,7 @@ def repair(features: Any, labels: Any, weight: Any, bias: Any = None, counts: An
 
 
 def swap(features: Any, labels: Any, weight: Any, bias: Any = None, counts: Any = None, *, ridge: float | None = None,
-         loss: str = "ce", geometry: Geometry | None = None, **parameters: Any) -> FittedRule:
+         loss: str = "ce", geometry: Prediction | None = None, **parameters: Any) -> FittedRule:
     """The predicted head, turned onto the measured class means: z' = γ (W* Q (h − μ_G)/β + W* m̄*).
 
     Q (r, d) with orthonormal rows and β > 0 are the rotation and scale that bring the predicted class means M* nearest
@@ -204,14 +209,19 @@ def swap(features: Any, labels: Any, weight: Any, bias: Any = None, counts: Any 
                         ridge=found.ridge, loss=found.loss)
 
 
-def _predicted(trained: Trained, geometry: Geometry | None, loss: str, ridge: float | None,
+def _predicted(trained: Trained, geometry: Prediction | None, loss: str, ridge: float | None,
                parameters: dict[str, Any]) -> Geometry:
     if geometry is None:
-        return predict(trained.counts, loss, ridge=ridge, **parameters)
-    if geometry.k != trained.counts.k or not np.array_equal(geometry.counts.values, trained.counts.values):
+        return _predictor(trained, loss, parameters)(ridge)
+    found = geometry if isinstance(geometry, Geometry) else geometry(ridge)
+    if found.k != trained.counts.k or not np.array_equal(found.counts.values, trained.counts.values):
         raise OutsideTheory(f"geometry must be predicted for the training counts, {trained.counts}, got one for "
-                            f"{geometry.counts}")
-    return geometry
+                            f"{found.counts}")
+    return found
+
+
+def _predictor(trained: Trained, loss: str, parameters: dict[str, Any]) -> Callable[[float | None], Geometry]:
+    return lambda ridge: predict(trained.counts, loss, ridge=ridge, **parameters)
 
 
 def _scales(geometry: Geometry, tau: float) -> Float[np.ndarray, " k"]:
@@ -251,15 +261,16 @@ def _measured_logits(trained: Trained) -> Float[Tensor, "k k"]:
     return (logits - logits.mean(1, keepdim=True)).T.cpu()
 
 
-def _ridge_of_logits(trained: Trained, loss: str, parameters: dict[str, Any]) -> float:
+def _ridge_of_logits(trained: Trained, predictor: Callable[[float], Geometry]) -> float:
     """The λ whose predicted logits are as large as the measured ones: they grow as it falls."""
     target = float(_measured_logits(trained).norm())
-    top = predict(trained.counts, loss, ridge=1.0, **parameters).total_collapse
+    top = predictor(1.0).total_collapse
     if not (target > 0 and np.isfinite(top)):
-        raise OutsideTheory(f"the ridge cannot be told from logits of size {target:g} and loss '{loss}': give a ridge")
+        raise OutsideTheory(f"the ridge cannot be told from logits of size {target:g} where no ridge collapses all "
+                            "classes: give a ridge")
 
     def excess(log_ridge: float) -> float:
-        return float(np.log(max(_size(trained, loss, log_ridge, parameters) / target, 1e-300)))
+        return float(np.log(max(_size(predictor(float(np.exp(log_ridge)))) / target, 1e-300)))
 
     low, high = float(np.log(top * _SMALLEST_RIDGE)), float(np.log(top)) - 1e-3
     if excess(low) < 0 or excess(high) > 0:  # measured logits beyond either end
@@ -267,7 +278,6 @@ def _ridge_of_logits(trained: Trained, loss: str, parameters: dict[str, Any]) ->
     return float(np.exp(brentq(excess, low, high, xtol=0.01)))
 
 
-def _size(trained: Trained, loss: str, log_ridge: float, parameters: dict[str, Any]) -> float:
-    geometry = predict(trained.counts, loss, ridge=float(np.exp(log_ridge)), tolerance=1e-6, **parameters)
+def _size(geometry: Geometry) -> float:
     logits = geometry.logits.dense()
     return float(np.linalg.norm(logits - logits.mean(0)))

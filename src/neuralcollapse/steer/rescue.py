@@ -13,11 +13,12 @@ from typing import Any, NamedTuple
 from jaxtyping import Float, Int
 import numpy as np
 
-from neuralcollapse.checks import InvalidInput, finite_vector, require_finite
+from neuralcollapse.checks import InvalidInput, finite_vector, require_finite, shown
 from neuralcollapse.counts import ClassCounts, plain_number
 from neuralcollapse.predict import Geometry, weight_decay_from_ridge
 from neuralcollapse.steer.class_geometry import class_margins, merging_ridges, nearest_cosines
 from neuralcollapse.steer.nearest import nearest_rows
+from neuralcollapse.steer.planner import samples_to_part
 
 SAFE, SAVEABLE = "safe", "the loss can save it"
 MERGED, ENTANGLED = "merged by the ridge", "entangled in the features"
@@ -62,8 +63,8 @@ class ClassVerdict:
         The class that most of its misclassified held-out samples go to.
     recall, probe : float, float or None
         Share of its held-out samples that the head, and the probe, decide rightly; None without a probe.
-    merging_ridge : float
-        λ = ω_c Δ_c √n_c from which equal classes of its count merge.
+    merging_ridge : float or None
+        λ = ω_c Δ_c √n_c from which equal classes of its count merge; None where none does it.
     """
 
     index: int
@@ -80,7 +81,7 @@ class ClassVerdict:
     confused_with: str | None
     recall: float
     probe: float | None
-    merging_ridge: float
+    merging_ridge: float | None
 
     def to_dict(self) -> dict[str, Any]:
         """The verdict as JSON-ready values, numbers finite or None."""
@@ -92,8 +93,8 @@ class ClassVerdict:
 
 
 def rescue(counts: Any, weight: Any, means: Any, *, geometry: Geometry, margins: Any, confusions: Any, probe: Any,
-           merging: Any = None, feature_penalty: float | None = None, level: float | None = None
-           ) -> list[ClassVerdict]:
+           merging: Any = None, feature_penalty: float | None = None, level: float | None = None,
+           advised: str | None = "the loss that `advise` names") -> list[ClassVerdict]:
     """Say for every class whether it is safe, and if not, whether loss, ridge or features have lost it.
 
     Asked in this order:
@@ -117,12 +118,15 @@ def rescue(counts: Any, weight: Any, means: Any, *, geometry: Geometry, margins:
         Held-out samples by true class (row) and decided class (column).
     probe : (k,) array
         Recall per class of a class-balanced linear probe on the frozen features (`probe_recall`); NaN without one.
-    merging : (k,) array, optional
-        ω_c Δ_c √n_c; √n_c when left out (plain cross-entropy).
+    merging : (k,) array, or function of ClassCounts that gives one, optional
+        λ from which each class merges, ω_c Δ_c √n_c; Inf where it never does, √n_c when left out (plain cross-entropy).
+        Only a function says how many more samples would part a class.
     feature_penalty : float, optional
         p beside a MEAN loss, held when a weight decay is named; tied to it when left out.
     level : float, optional
         Recall that counts as decided: max(0.8 × the majority classes' mean recall, 1.5/k) when left out.
+    advised : str or None
+        The loss to train with, as verdicts name it; None where it was trained with already.
 
     Returns
     -------
@@ -156,7 +160,8 @@ def rescue(counts: Any, weight: Any, means: Any, *, geometry: Geometry, margins:
     recall = table.diagonal() / table.sum(1)
     probed = _check_shares(probe, profile.k)
     enough = _level(recall, profile, level)
-    ridges = merging_ridges(profile) if merging is None else finite_vector("merging", merging, profile.k)
+    merging = merging_ridges if merging is None else merging
+    ridges = _check_ridges(merging(profile) if callable(merging) else merging, profile.k)
     numbers = _numbers(rows, finite_vector("margins", margins, profile.k), geometry)
     others = table - np.diag(table.diagonal())
     beyond = np.zeros(profile.k, bool) if geometry.ridge is None else geometry.ridge >= ridges
@@ -165,12 +170,14 @@ def rescue(counts: Any, weight: Any, means: Any, *, geometry: Geometry, margins:
         near, share = int(numbers.neighbour[c]), None if np.isnan(probed[c]) else float(probed[c])
         confused = profile.names[int(others[c].argmax())] if others[c].any() else None
         if beyond[c] and numbers.distance[c] <= COINCIDE:
-            said = _merged(profile, c, near, float(numbers.distance[c]), geometry, ridges, feature_penalty)
+            said = _merged(profile, c, near, float(numbers.distance[c]), geometry.ridge, ridges, merging,
+                           feature_penalty)
         else:
-            said = _decided(float(recall[c]), share, enough, confused)
+            said = _decided(float(recall[c]), share, enough, confused, advised)
         compared: dict[str, Any] = {part: column[c] for part, column in numbers.compared.items()}
         verdicts.append(ClassVerdict(c, name, float(profile.values[c]), *said, **compared, confused_with=confused,
-                                     recall=float(recall[c]), probe=share, merging_ridge=float(ridges[c])))
+                                     recall=float(recall[c]), probe=share,
+                                     merging_ridge=float(ridges[c]) if np.isfinite(ridges[c]) else None))
     return verdicts
 
 
@@ -199,22 +206,23 @@ def _numbers(rows: tuple[np.ndarray, np.ndarray], margins: np.ndarray, geometry:
     return _Numbers(near.row, np.nan_to_num(_over(near.distance, own[0])), compared)
 
 
-def _merged(profile: ClassCounts, c: int, near: int, distance: float, geometry: Geometry, ridges: np.ndarray,
-            feature_penalty: float | None) -> tuple[str, str, str]:
-    ridge = geometry.ridge
+def _merged(profile: ClassCounts, c: int, near: int, distance: float, ridge: float | None, ridges: np.ndarray,
+            merging: Any, feature_penalty: float | None) -> tuple[str, str, str]:
     assert ridge is not None
+    more = samples_to_part(profile, c, ridge, merging) if callable(merging) else None
     n_c, limit = float(profile.values[c]), float(ridges[c])
     slope = limit / np.sqrt(n_c)
     factor = "√n" if abs(slope - 1) < 1e-9 else f"{slope:.3g}·√n"
-    more = int(np.floor((ridge / slope) ** 2 * (1 + 1e-12))) + 1 - int(np.floor(n_c))
     decay = weight_decay_from_ridge(limit, float(profile.n), feature_penalty)
     rule = (f"λ = {ridge:.3g} ≥ {limit:.3g} = {factor} for its {n_c:g} samples, and its mean lies on that of "
             f"{profile.names[near]} (distance {abs(round(distance, 3)):g} of the usual norm).")
-    return MERGED, rule, (f"Lower λ below {limit:.3g}, a weight decay below {decay:.3g}, or collect {more} more "
-                          "samples of it and of each class it has merged with.")
+    others = " and of each class with as few" if (profile.values == n_c).sum() > 1 else ""
+    collect = "" if more is None else f", or collect {more:,} more samples of it{others}"
+    return MERGED, rule, f"Lower λ below {limit:.3g}, a weight decay below {decay:.3g}{collect}."
 
 
-def _decided(recall: float, probe: float | None, level: float, confused: str | None) -> tuple[str, str, str]:
+def _decided(recall: float, probe: float | None, level: float, confused: str | None, advised: str | None
+             ) -> tuple[str, str, str]:
     head = f"the head decides {recall:.0%} of its held-out samples"
     if recall >= level:
         return SAFE, f"{head[0].upper()}{head[1:]}, at least the level of {level:.0%}.", ""
@@ -222,8 +230,10 @@ def _decided(recall: float, probe: float | None, level: float, confused: str | N
         return ENTANGLED, (f"{head[0].upper()}{head[1:]}, below the level of {level:.0%}, and it has too few samples "
                            "for a probe."), "Collect more of its samples."
     if probe >= level:
+        refit = "efit the head on these features"
         return SAVEABLE, (f"A probe on its features decides {probe:.0%}, at least the level of {level:.0%}, where "
-                          f"{head}."), "Train with the loss that `advise` names, or refit the head on these features."
+                          f"{head}."), (f"R{refit}: the recommended loss has been used already." if advised is None else
+                                        f"Train with {advised}, or r{refit}.")
     among = f" and look most like {confused}" if confused is not None else ""
     return ENTANGLED, (f"A probe on its features decides {probe:.0%} and {head}, both below the level of {level:.0%}."
                        ), f"Its features do not tell it apart{among}: collect more of its samples."
@@ -266,6 +276,13 @@ def _check_rows(weight: Any, means: Any, k: int, geometry: Geometry) -> tuple[np
     if found[0].shape != found[1].shape:
         raise InvalidInput(f"weight and means must have the same shape, got {found[0].shape} and {found[1].shape}")
     return found[0], found[1] - found[1].mean(0)
+
+
+def _check_ridges(ridges: Any, k: int) -> Float[np.ndarray, " k"]:
+    values = np.asarray(ridges, dtype=np.float64)
+    if values.shape != (k,) or not (values > 0).all():
+        raise InvalidInput(f"merging must be {k} positive numbers, one per class, got {shown(ridges)}")
+    return values
 
 
 def _check_shares(probe: Any, k: int) -> Float[np.ndarray, " k"]:

@@ -20,7 +20,8 @@ from typing import Any
 
 import torch
 
-from neuralcollapse.checks import InvalidInput, positive_number, shown
+from neuralcollapse.checks import InvalidInput
+from neuralcollapse.steer.amounts import one_of, positive, whole
 from neuralcollapse.steer.parameters import CLASSIFIER, MinorityCollapseWarning, check_weight_decay, parameter_groups
 from neuralcollapse.steer.penalty import FeaturePenalty
 
@@ -74,19 +75,16 @@ class RidgeSchedule:
 
     def __init__(self, optimizer: torch.optim.Optimizer, penalty: FeaturePenalty | None = None, *, start: float,
                  end: float, steps: int, kind: str = "geometric", n: float | None = None):
-        if kind not in _SHAPES:
-            raise InvalidInput(f"kind must be one of {', '.join(_SHAPES)}, got '{shown(kind)}'")
+        kind = one_of("kind", kind, tuple(_SHAPES))
         if (n is None) == (penalty is None):
             raise InvalidInput("a schedule needs the number of training samples once, from its penalty or as n, got "
                                f"{'neither' if n is None else 'both'}: give n where there is no penalty")
         self.optimizer, self.penalty, self.kind = optimizer, penalty, kind
-        self.start, self.end = positive_number("start", start), positive_number("end", end)
-        if steps < 1:
-            raise InvalidInput(f"steps must be a whole number ≥ 1, got {steps}")
-        self.steps, self.last_step = steps, 0
+        self.start, self.end = positive("start", start), positive("end", end)
+        self.steps, self.last_step = whole("steps", steps, 1), 0
         w = _classifier_decay(optimizer)
-        p = w if penalty is None else positive_number("penalty.p", penalty.p)
-        ridge = positive_number("n", n if penalty is None else penalty.n) * math.sqrt(w * p)
+        p = w if penalty is None else positive("penalty.p", penalty.p)
+        ridge = positive("n", n if penalty is None else penalty.n) * math.sqrt(w * p)
         # With w/p kept, each goes as λ: these are what they are at λ = 1. Groups are known by their place.
         self._unit_penalty = p / ridge
         self._unit_decays = {place: group["weight_decay"] / ridge for place, group in enumerate(optimizer.param_groups)

@@ -14,7 +14,8 @@ import numpy as np
 from torch import Tensor, distributed
 from torch.utils.data import Sampler
 
-from neuralcollapse.checks import InvalidInput, check_labels, shown
+from neuralcollapse.checks import InvalidInput, check_labels
+from neuralcollapse.steer.amounts import finite, given, whole
 
 _ORDER, _OFFSETS, _DECKS = range(3)  # what a random generator is for: none shares a seed with another
 
@@ -70,17 +71,18 @@ class ClassAwareSampler(Sampler[int]):
     def __init__(self, labels: Any, *, balance: float = 1.0, num_samples: int | None = None, seed: int = 0,
                  rank: int | None = None, world_size: int | None = None):
         self.passes = _Passes(labels, whole("seed", seed, 0))
-        if isinstance(balance, bool) or not isinstance(balance, int | float) or not 0 <= balance <= 2:
+        power = finite(balance)
+        if power is None or not 0 <= power <= 2:
             raise InvalidInput(f"balance must be a number from 0 (as it comes) to 2, 1 being uniform over classes, got "
-                               f"{shown(balance)}")
+                               f"{given(balance)}")
         self.rank, self.world_size = _place(rank, world_size)
         wanted = self.passes.index.size if num_samples is None else whole("num_samples", num_samples, 1)
         self._each = -(-wanted // self.world_size)
-        share = self.passes.sizes.astype(np.float64) ** (1 - balance)
+        share = self.passes.sizes.astype(np.float64) ** (1 - power)
         # Rounded: a boundary that is a whole number must not fall on either side of it.
         inner = np.round(np.cumsum(share)[:-1] / share.sum() * self._each * self.world_size, 9)
         self._bounds = np.concatenate([[0.0], inner, [float(self._each * self.world_size)]])
-        self.seed, self.balance = seed, balance
+        self.seed, self.balance = self.passes.seed, power
         self.epoch = self.position = self._from = 0
 
     def __len__(self) -> int:
@@ -134,7 +136,8 @@ class BalancedBatchSampler(Sampler[list[int]]):
     """Batches of m classes with p samples each, so that every anchor of a contrastive loss has p − 1 positives.
 
     Classes are dealt from shuffled decks, m different ones a batch: over an epoch they come equally often to within
-    one. Samples go through shuffled passes of their class; a class with fewer than p repeats inside a batch.
+    one. Samples go through shuffled passes of their class; a batch holds a sample twice only where its class has fewer
+    than p.
 
     Parameters
     ----------
@@ -178,7 +181,7 @@ class BalancedBatchSampler(Sampler[list[int]]):
         wanted = -(-self.passes.index.size // (self.classes * self.samples))
         wanted = wanted if batches is None else whole("batches", batches, 1)
         self._each = -(-wanted // self.world_size)
-        self.seed, self.epoch = seed, 0
+        self.seed, self.epoch = self.passes.seed, 0
 
     @property
     def sampler(self) -> BalancedBatchSampler:
@@ -200,7 +203,8 @@ class BalancedBatchSampler(Sampler[list[int]]):
                 deck = np.concatenate([deck, early, rng.permutation(deck)])
             chosen.append(np.repeat(deck[:self.classes], self.samples))
             deck = deck[self.classes:]
-        drawn = self.passes.fill(np.concatenate(chosen), np.zeros(self.passes.sizes.size, dtype=np.int64), epoch + 1)
+        drawn = self.passes.fill(np.concatenate(chosen), np.zeros(self.passes.sizes.size, dtype=np.int64), epoch + 1,
+                                 self.samples)
         yield from drawn.reshape(len(chosen), -1)[self.rank::self.world_size].tolist()
         self.epoch = epoch + 1
 
@@ -219,8 +223,11 @@ class _Passes:
         self.starts = np.cumsum(self.sizes) - self.sizes
         self.seed = seed
 
-    def fill(self, classes: np.ndarray, before: np.ndarray, salt: int = 0) -> np.ndarray:
-        """Samples for a sequence of classes, when `before` samples of each class have been drawn already."""
+    def fill(self, classes: np.ndarray, before: np.ndarray, salt: int = 0, together: int = 1) -> np.ndarray:
+        """Samples for a sequence of classes, when `before` samples of each class have been drawn already.
+
+        From the start of a pass, the draws of a class are taken `together` at a time, and differ where they can.
+        """
         drawn = np.bincount(classes, minlength=self.sizes.size)
         sizes = self.sizes
         first, last = before // sizes, (before + drawn - 1) // sizes
@@ -235,11 +242,30 @@ class _Passes:
         order = np.argsort(block + (mixed(self.seed, salt, which[block], sample) >> np.uint64(11)) * 2.0**-53)
         # The stretch of each class that is wanted: its passes end to end, less what was drawn before.
         length = passes * sizes
-        skipped = np.cumsum(length) - length + before % sizes
+        ends = np.cumsum(length)
+        for c in np.flatnonzero((sizes >= together) & (sizes % together > 0) & (passes > 1)):
+            _keep_apart(order[ends[c] - length[c]:ends[c]], int(sizes[c]), together)
+        skipped = ends - length + before % sizes
         wanted = np.arange(classes.size) + np.repeat(skipped - (np.cumsum(drawn) - drawn), drawn)
         result = np.empty(classes.size, dtype=np.int64)
         result[np.argsort(classes, kind="stable")] = self.index[sample[order[wanted]]]
         return result
+
+
+def _keep_apart(stretch: np.ndarray, size: int, together: int) -> None:
+    """Reorder passes of `size`, in place, so that no `together` draws across the end of one hold a sample twice.
+
+    What a pass begins with changes places with what follows, where it has just been drawn.
+    """
+    for start in range(size, stretch.size, size):
+        behind = start % together
+        # The order holds places in all blocks: those of two passes of one class differ by a multiple of its size.
+        held = set((stretch[start - behind:start] % size).tolist()) if behind else set()
+        free = (i for i in range(start + together - behind, start + size) if stretch[i] % size not in held)
+        for i in range(start, start + together - behind if behind else start):
+            if stretch[i] % size in held:
+                other = next(free)
+                stretch[i], stretch[other] = stretch[other], stretch[i]
 
 
 def mixed(*values: Any) -> np.ndarray:
@@ -252,13 +278,6 @@ def mixed(*values: Any) -> np.ndarray:
         state = (state ^ (state >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
         state = state ^ (state >> np.uint64(31))
     return state
-
-
-def whole(name: str, value: Any, least: int) -> int:
-    """`value` as an int of at least `least`."""
-    if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < least:
-        raise InvalidInput(f"{name} must be a whole number ≥ {least}, got {shown(value)!r}")
-    return int(value)
 
 
 def _place(rank: int | None, world_size: int | None) -> tuple[int, int]:

@@ -78,7 +78,7 @@ def profiles(ratios: tuple[float, ...]) -> list[tuple[str, float, ClassCounts]]:
                if ratio > 1])
 
 
-@STUDIES.register("optimisers", source="fan2025")
+@STUDIES.register("optimisers", source="fan2025", title="Which margin optimisers maximise")
 def optimisers(setting: Setting) -> str:
     """Shares of the best nuclear, spectral and max margin by optimiser, over R and seeds; free features and networks.
 
@@ -89,14 +89,14 @@ def optimisers(setting: Setting) -> str:
     steps = setting.steps or (QUICK_STEPS if setting.quick else STEPS)
     runs = _simulate(ratios, seeds, steps, setting)
     free = list(_rows(runs, ratios))
-    write_rows(setting.out / "margins.csv", free)
+    write_rows(setting.out / "margins.parquet", free)
     wide = list(_width_rows(seeds, steps, setting))
-    write_rows(setting.out / "widths.csv", wide)
+    write_rows(setting.out / "widths.parquet", wide)
     levels = tuple(r for r in ratios if r <= max(NETWORK_RATIOS)) or NETWORK_RATIOS[-1:]
     levels = levels if setting.ratios else NETWORK_RATIOS
     network_steps = min(steps, NETWORK_STEPS) if not setting.quick else min(steps, NETWORK_STEPS // 10)
     nets = list(network_rows(levels, seeds, network_steps, setting.progress))
-    write_rows(setting.out / "networks.csv", nets)
+    write_rows(setting.out / "networks.parquet", nets)
     save_optimisers(runs, shares, [(name, ratio) for name, ratio, _ in profiles(ratios)], setting.out)
     heading = (f"k = {K}, n_min = {_N_MIN}, d = {D}, float64; {len(seeds)} seeds ({seeds[0]} … {seeds[-1]}), {steps:,} "
                "gradients per run. Shares of the largest margin: mean over seeds ± half a 95 % t interval.")

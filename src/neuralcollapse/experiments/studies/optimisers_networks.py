@@ -74,7 +74,7 @@ def _trained(data: Data, label: str, seed: int, steps: int) -> nn.Module:
     make, normalised = OPTIMISERS[label]
     used = make([p for p in parameters if p.ndim == 2], [p for p in parameters if p.ndim != 2])
     schedules = [torch.optim.lr_scheduler.LambdaLR(one, lambda t: (t + 1) ** -0.5) for one in used]
-    inputs = data.inputs.double()
+    inputs = data.inputs[:].double()
     for _ in range(steps):
         for one in used:
             one.zero_grad()
@@ -109,13 +109,13 @@ def log_cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
 @torch.no_grad()
 def observed(model: nn.Module, data: Data) -> dict[str, Any]:
     """Shares of the best margins, distances to SELI and to the simplex, and accuracies of a network."""
-    features = model.get_submodule("body")(data.inputs.double())
+    features = model.get_submodule("body")(data.inputs[:].double())
     head = model.get_parameter("head.weight")
     logits, index = features @ head.T, data.labels[:, None]
     gap = (logits.gather(1, index) - logits.scatter(1, index, float("-inf")).amax(1, keepdim=True)).min()
     found = margins(gap[None], head[None], features.T[None], features.new_ones(1, 1, len(features)))
     distances = measure(features, data.labels, head, targets=("seli", "etf"), nc4=None, scatter=False).to_dict()
-    correct = model(data.test_inputs.double()).argmax(1) == data.test_labels
+    correct = model(data.test_inputs[:].double()).argmax(1) == data.test_labels
     return {**{norm: found[NAMES[norm]].item() / largest_margin(data.counts, norm) for norm in NORMS.names},
             **{f"{target}/{part}": value for target, parts in distances["distances"].items()
                for part, value in parts.items()},

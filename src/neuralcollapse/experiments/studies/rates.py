@@ -41,7 +41,7 @@ METHODS: dict[str, tuple[str, dict[str, Any]]] = {
 """Label, method and what departs from its defaults. "sgd" is left out: it has no within-class-symmetric form."""
 
 
-@STUDIES.register("rates", source="thrampoulidis2022")
+@STUDIES.register("rates", source="thrampoulidis2022", title="How fast first-order methods reach SELI")
 def rates(setting: Setting) -> str:
     """Decay of the distances to SELI, and time to reach one, by method and imbalance ratio.
 
@@ -58,9 +58,9 @@ def rates(setting: Setting) -> str:
         runs[label].save(setting.out / f"{label.replace(' + ', '-with-')}.npz")
     fits = {(label, ratio, part): _fit(of, f"seli/{part}", _cells(of, place), steps)
             for label, of in runs.items() for place, ratio in enumerate(ratios) for part in PARTS}
-    write_rows(setting.out / "decays.csv", [_decay_row(*key, found) for key, found in fits.items()])
-    write_rows(setting.out / "laws.csv", list(_laws(runs, ratios, steps)))
-    write_rows(setting.out / "times.csv", list(_times(runs, ratios)))
+    write_rows(setting.out / "decays.parquet", [_decay_row(*key, found) for key, found in fits.items()])
+    write_rows(setting.out / "laws.parquet", list(_laws(runs, ratios, steps)))
+    write_rows(setting.out / "times.parquet", list(_times(runs, ratios)))
     save_rates(runs, ratios, setting.out)
     return "\n\n".join([_heading(ratios, seeds, steps), *_tables(runs, ratios, fits)]) + "\n"
 

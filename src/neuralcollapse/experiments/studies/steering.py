@@ -30,7 +30,8 @@ SETTINGS = tuple((dataset, profile) for dataset in ("mnist5k", "digits") for pro
 RATIOS, QUICK_RATIOS = (10.0, 100.0), (10.0,)
 SEEDS, QUICK_SEEDS = tuple(range(5)), (0,)
 GAMMAS, TAUS = (0.0, 0.1, 0.2), (0.5, 0.75, 1.0, 1.5)  # γ = 0, τ = 1 is logit adjustment
-_GRID_SEEDS = 2
+_GRID_SEEDS = 3
+_SAME = {(0.0, 1.0): RECOMMENDED, (0.2, 1.0): "vs"}  # cells that are a remedy's own settings: not trained twice
 _SHARED: dict[str, Any] = {"model": "cnn", "head_bias": False, "batch_size": 64, "optimizer": "sgd", "momentum": 0.9,
                            "learning_rate": 0.05, "schedule": "cosine", "weight_decay": 5e-3, "threads": 1}
 _OWN: dict[str, dict[str, Any]] = {
@@ -46,6 +47,8 @@ REMEDY_SETTINGS: dict[str, dict[str, Any]] = {
        if "frame" not in entry.options and entry.name not in _LEFT_OUT},
     "ldam": {"loss": "ldam", "loss_options": {"scale": 1.0}},  # the head is linear, not one of cosines
     "etf-head": {"head": "etf"},
+    # On ReLU features of length 1, each batch bound; the head is trained beside them on what they are.
+    "scl": {"loss": "scl", "sampling": "binding", "model_options": {"width": 8, "features": 64, "rectify": True}},
     "class weights": {"loss": "ce"},  # torch's weighted mean, put in by `steering_cells`
     "oversampling": {"sampling": "oversampled"},
     RECOMMENDED: {"loss": "auto"}}
@@ -53,7 +56,8 @@ SCORES = {"balanced": "balanced accuracy", "overall": "overall", "majority": "ma
           "ece": "calibration error", "etf/classifiers": "D_W to simplex", "seli/classifiers": "D_W to SELI"}
 
 
-@STUDIES.register("steering", source=("menon2021", "kini2021", "thrampoulidis2022"))
+@STUDIES.register("steering", source=("menon2021", "kini2021", "thrampoulidis2022"),
+                  title="What each remedy against imbalance is worth")
 def steering(setting: Setting) -> str:
     """Accuracy, calibration and geometry under every remedy, on digits and MNIST images, beside a (γ, τ) grid.
 
@@ -70,9 +74,9 @@ def steering(setting: Setting) -> str:
             for job in _jobs(place, seed, number < _GRID_SEEDS, setting.quick)]
     rows = list(_trained(todo, setting))
     trained = [row for row in rows if row["remedy"] != "grid"]
-    grid = [row for row in rows if row["remedy"] == "grid"]
-    write_rows(setting.out / "steering.csv", trained)
-    write_rows(setting.out / "grid.csv", grid)
+    grid = _with_same([row for row in rows if row["remedy"] == "grid"], trained)
+    write_rows(setting.out / "steering.parquet", trained)
+    write_rows(setting.out / "grid.parquet", grid)
     save_steering(trained, places, setting.out)
     return "\n\n".join([_heading(seeds), *_tables(trained, places), _grid_table(trained, grid, places)]) + "\n"
 
@@ -116,15 +120,24 @@ def _jobs(place: tuple[str, str, float], seed: int, with_grid: bool, quick: bool
     own = _OWN[dataset] | ({"epochs": 2} if quick else {})
     shared = {"dataset": dataset, "imbalance": profile, "ratio": ratio, **_SHARED, **own, "seed": seed}
     for name, remedy in REMEDY_SETTINGS.items():
-        yield {"name": name, "config": TrainConfig(**shared, **remedy)}
+        yield {"name": name, "config": TrainConfig(**(shared | remedy))}
     cells = [(gamma, tau) for gamma in (GAMMAS[:2] if quick else GAMMAS) for tau in (TAUS[-2:] if quick else TAUS)]
-    for gamma, tau in cells if with_grid else []:
+    for gamma, tau in (at for at in cells if with_grid and at not in _SAME):
         yield {"name": "grid", "config": TrainConfig(**shared, loss="vs", loss_options={"gamma": gamma, "tau": tau})}
+
+
+def _with_same(grid: list[dict[str, Any]], trained: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The grid with the cells that are trained as a remedy already."""
+    tried, line = {row["seed"] for row in grid}, "VSLoss.logit_adjusted(counts, tau=1.0)"
+    return grid + [row | {"remedy": "grid", "gamma": gamma, "tau": tau} for (gamma, tau), name in _SAME.items()
+                   for row in trained if row["seed"] in tried and row["remedy"] == name
+                   and (name != RECOMMENDED or row["line"] == line)]
 
 
 def _heading(seeds: tuple[int, ...]) -> str:
     return (f"{len(seeds)} seeds ({seeds[0]} … {seeds[-1]}; of split, samples, weights and batches); mean ± half a "
-            "95 % t interval over them. The lower part of each table needs no retraining: it is the network of `ce`.")
+            "95 % t interval over them. The lower part of each table needs no retraining: it is the network of `ce` or "
+            "`scl`.")
 
 
 def _shown(values: np.ndarray) -> str:
@@ -148,7 +161,7 @@ def _tables(rows: list[dict[str, Any]], places: list[tuple[str, str, float]]) ->
         here = _at(rows, place)
         cells = []
         # Sorting is stable: what needs no retraining comes last.
-        for name in sorted(dict.fromkeys(row["remedy"] for row in here), key=lambda name: name.startswith("ce, then")):
+        for name in sorted(dict.fromkeys(row["remedy"] for row in here), key=lambda name: ", then " in name):
             of = [row for row in here if row["remedy"] == name]
             label = f"{name}: {of[0]['line']}" if name == RECOMMENDED else name
             cells.append([label, *(_shown(_values(of, key)) for key in SCORES)])

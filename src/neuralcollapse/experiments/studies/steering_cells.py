@@ -18,9 +18,12 @@ from neuralcollapse.steer import evaluate_posthoc, scores
 _SCORED = ("overall", "balanced", "majority", "minority", "ece", "nll", "seli/classifiers", "seli/embeddings",
            "etf/classifiers", "etf/embeddings", "training_accuracy")
 
+POSTHOC_OF: dict[str, tuple[str, ...] | None] = {"ce": None, "scl": ("nearest-class-mean", "refit")}
+"""What is tried after training, by remedy; None for every post-hoc remedy."""
+
 
 def cell(name: str, config: TrainConfig) -> list[dict[str, Any]]:
-    """A row for the remedy, and after plain cross-entropy one for every post-hoc remedy as well.
+    """A row for the remedy, and one for each remedy after training where there are any.
 
     Parameters
     ----------
@@ -51,7 +54,7 @@ def cell(name: str, config: TrainConfig) -> list[dict[str, Any]]:
     logits = session.head(test).detach()
     own = _scored(logits, data.test_labels, data.counts) | geometry | {"training_accuracy": values["train"]["accuracy"]}
     rows = [given | {key: own[key] for key in _SCORED}]
-    if name == "ce":
+    if name in POSTHOC_OF:
         rows.extend(_posthoc(given, session, (train, data.labels), (test, data.test_labels)))
     return rows
 
@@ -62,10 +65,10 @@ def _line(config: TrainConfig, counts: ClassCounts) -> str:
 
 def _posthoc(given: dict[str, Any], session: Session, train: tuple[Tensor, Tensor], test: tuple[Tensor, Tensor]
              ) -> Iterator[dict[str, Any]]:
-    counts = session.data.counts
-    for row in evaluate_posthoc(train, test, session.head.weight, session.head.bias, counts=counts)[1:]:
+    counts, name = session.data.counts, given["remedy"]
+    for row in evaluate_posthoc(train, test, session.head.weight, session.head.bias, POSTHOC_OF[name], counts)[1:]:
         scored = {} if row.rule is None else _scored(row.rule.logits(test[0]), test[1], counts)
-        yield given | dict.fromkeys(_SCORED) | scored | {"remedy": f"ce, then {row.name}"}
+        yield given | dict.fromkeys(_SCORED) | scored | {"remedy": f"{name}, then {row.name}"}
 
 
 def _scored(logits: Tensor, labels: Tensor, counts: ClassCounts) -> dict[str, Any]:

@@ -21,7 +21,7 @@ def save_steering(rows: Sequence[dict[str, Any]], places: Sequence[tuple[str, st
     from matplotlib.figure import Figure
 
     # Sorting is stable: what needs no retraining comes last, as in the tables.
-    names = sorted(dict.fromkeys(row["remedy"] for row in rows), key=lambda name: name.startswith("ce, then"))
+    names = sorted(dict.fromkeys(row["remedy"] for row in rows), key=lambda name: ", then " in name)
     across = min(_ACROSS, len(places))
     down = -(-len(places) // across)
     figure = Figure(figsize=(3.1 * across + 1.4, (0.21 * len(names) + 0.9) * down), layout="constrained")

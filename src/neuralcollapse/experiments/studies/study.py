@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-import csv
 from dataclasses import dataclass, field
+import inspect
 import json
 import os
 from pathlib import Path
@@ -16,13 +16,19 @@ import numpy as np
 import torch
 
 from neuralcollapse.checks import InvalidInput, positive_number, shown
-from neuralcollapse.registry import Registry
+from neuralcollapse.predict import Geometry
+from neuralcollapse.registry import Entry, Registry
 from neuralcollapse.simulate import Progress
+from neuralcollapse.simulate.quantities import PARTS
 
 STUDIES: Registry[Callable[[Setting], str]] = Registry("study")
-"""Every study: a function of a `Setting` that writes into its folder and returns a Markdown table."""
+"""Every study: a function of a `Setting` that writes into its folder and returns a Markdown table.
 
-TABLE = "table.md"
+Option `title` is what its section of a gallery is called; the docstring is the paragraph there, and its picture is
+`NAME.png`.
+"""
+
+TABLE, GALLERY = "table.md", "gallery.md"
 _SEEDS = 5  # where only the first is given
 
 
@@ -86,12 +92,13 @@ def run_study(name: str, out: Path | str, *, quick: bool = False, seeds: int | N
     Returns
     -------
     Path
-        The table, in Markdown; data, figures and `study.json` (setting, machine, versions, time) lie beside it.
+        The table, in Markdown; data (Parquet), figures, `gallery.md` and `study.json` (setting, machine, versions,
+        time) lie beside it.
 
     Raises
     ------
     InvalidInput
-        An unknown study, numbers that cannot be.
+        An unknown study, numbers that cannot be, no pyarrow to write data with.
     """
     entry = STUDIES[name]
     levels = None if ratios is None else tuple(_ratio(ratio) for ratio in ratios)
@@ -104,6 +111,7 @@ def run_study(name: str, out: Path | str, *, quick: bool = False, seeds: int | N
     folder = Path(out)
     setting = Setting(folder, quick, chosen, levels, None if steps is None else _positive("steps", steps),
                       progress or (lambda line: None), _positive("jobs", jobs))
+    _require_parquet()
     folder.mkdir(parents=True, exist_ok=True)
     began, spent = time.perf_counter(), time.process_time()
     threads = torch.get_num_threads()
@@ -115,9 +123,29 @@ def run_study(name: str, out: Path | str, *, quick: bool = False, seeds: int | N
     record = {"study": entry.name, "quick": quick, "seeds": chosen, "ratios": levels, "steps": setting.steps,
               "seconds": time.perf_counter() - began, "cpu_seconds": time.process_time() - spent, **machine()}
     (folder / "study.json").write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+    (folder / GALLERY).write_text(gallery_section(entry, setting), encoding="utf-8")
     path = folder / TABLE
     path.write_text(table, encoding="utf-8")
     return path
+
+
+def gallery_section(entry: Entry[Callable[[Setting], str]], setting: Setting) -> str:
+    """A study as a section of a page of Markdown: title, one paragraph, its picture and the command that drew it.
+
+    Examples
+    --------
+    >>> print(gallery_section(STUDIES["rates"], Setting(Path("studies/rates"), ratios=(1.0, 30.0))).splitlines()[-1])
+        neuralcollapse study rates --out studies/rates --ratios 1,30
+    """
+    title = entry.options["title"]
+    paragraph = " ".join((inspect.getdoc(entry.function) or "").split())
+    given = ["--quick"] if setting.quick else []
+    given += [] if setting.ratios is None else [f"--ratios {','.join(f'{ratio:g}' for ratio in setting.ratios)}"]
+    given += [] if setting.seeds is None else [f"--seeds {len(setting.seeds)} --seed {setting.seeds[0]}"]
+    given += [] if setting.steps is None else [f"--steps {setting.steps}"]
+    command = " ".join(["neuralcollapse study", entry.name, f"--out studies/{entry.name}", *given])
+    return (f"## {title}\n\n{paragraph} ({', '.join(entry.source)})\n\n"
+            f"![{title}]({entry.name}.png)\n\n    {command}\n")
 
 
 def reporter(label: str, tell: Callable[[str], None]) -> Callable[[Progress], None]:
@@ -143,11 +171,45 @@ def machine() -> dict[str, Any]:
 
 
 def write_rows(path: Path, rows: Sequence[dict[str, Any]]) -> None:
-    """Rows of equal keys as CSV; None is an empty field."""
-    with path.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, fieldnames=list(rows[0]))
-        writer.writeheader()
-        writer.writerows(rows)
+    """Rows of equal keys as Parquet; None and NaN are null."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    columns = {name: [None if row[name] != row[name] else row[name] for row in rows] for name in rows[0]}
+    pq.write_table(pa.table(columns), path)
+
+
+def spread(values: np.ndarray) -> str:
+    """The median of what is finite, and its smallest and largest where two digits tell them apart.
+
+    Examples
+    --------
+    >>> spread(np.array([0.2, 0.1, 0.4, np.nan])), spread(np.array([0.1, 0.1])), spread(np.array([np.nan]))
+    ('0.2 (0.1 – 0.4)', '0.1', '–')
+    """
+    good = values[np.isfinite(values)]
+    if not good.size:
+        return "–"
+    middle, low, high = (f"{value:.2g}" for value in (np.median(good), good.min(), good.max()))
+    return middle if low == high else f"{middle} ({low} – {high})"
+
+
+def named_seeds(seeds: Sequence[int]) -> str:
+    """How many seeds, and which.
+
+    Examples
+    --------
+    >>> named_seeds((0, 1, 2)), named_seeds((4,))
+    ('3 seeds (0 … 2)', '1 seed (4)')
+    """
+    return f"{len(seeds)} seeds ({seeds[0]} … {seeds[-1]})" if len(seeds) > 1 else f"1 seed ({seeds[0]})"
+
+
+def distances(geometry: Geometry, weight: np.ndarray, means: np.ndarray) -> dict[str, float]:
+    """D_W, D_M, D_Z of classifiers and class means about the origin, (k, d) each, to a geometry."""
+    factors = ((weight, weight), (means, means), (weight, means))
+    return {part: float(getattr(geometry, part).distance_between(*pair))
+            for part, pair in zip(PARTS, factors, strict=True)}
 
 
 def markdown(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
@@ -162,6 +224,15 @@ def markdown(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """
     lines = [headings, ["---"] * len(headings), *rows]
     return "\n".join("|" + "|".join(cell if cell == "---" else f" {cell} " for cell in line) + "|" for line in lines)
+
+
+def _require_parquet() -> None:
+    try:
+        import pyarrow.parquet
+    except ImportError:
+        raise InvalidInput("a study writes its data as Parquet, which needs pyarrow: "
+                           "pip install 'neuralcollapse[parquet]'") from None
+    del pyarrow
 
 
 def _ratio(value: Any) -> float:

@@ -22,6 +22,7 @@ from neuralcollapse.measure.model import measure_model
 from neuralcollapse.measure.probe import Probe
 from neuralcollapse.measure.verdict import MERGED, Verdict, judge
 from neuralcollapse.measure.wrapped import evaluating, hooks_firing, unwrapped
+from neuralcollapse.predict.targets import Targets
 
 _LABEL_NAMES = ("labels", "label", "y", "target", "targets")
 
@@ -104,7 +105,7 @@ class Watch:
 
     def __init__(self, model: nn.Module, counts: Any, *, log: Callable[[Report], object] | None = None,
                  every: int | str = "log", epochs: int | None = None, head: str | None = None,
-                 targets: Sequence[str] = ("seli", "etf"), center: str = "classes", ignore_index: int = -100,
+                 targets: Targets = ("seli", "etf"), center: str = "classes", ignore_index: int = -100,
                  next_token: bool = False, alert: float | None = MERGED, stop: bool = False):
         if every != "log" and not (isinstance(every, int) and every >= 1):
             raise InvalidInput(f"every must be a whole number of epochs or 'log', got {shown(every)!r}")
@@ -112,7 +113,7 @@ class Watch:
         self.next_token, self.stop, self.stopped = next_token, stop, False
         self._alert = None if alert is None else MergingAlert(alert)
         self._model, self._head, self._probe = model, head, Probe(model, head, classes=self.counts.k)
-        self._options: dict[str, Any] = {"counts": self.counts, "targets": tuple(targets), "center": center,
+        self._options: dict[str, Any] = {"counts": self.counts, "targets": targets, "center": center,
                                          "ignore_index": ignore_index}
         self._metric: CollapseMetric | None = None
         self._attached = False
