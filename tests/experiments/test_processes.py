@@ -18,7 +18,7 @@ from neuralcollapse.checks import InvalidInput
 from neuralcollapse.counts import ClassCounts
 from neuralcollapse.experiments.config import TrainConfig
 from neuralcollapse.experiments.data import load_data
-from neuralcollapse.experiments.run import Run
+from neuralcollapse.experiments.run import Run, RunFolder
 from neuralcollapse.experiments.session import Session, reproducible
 from neuralcollapse.experiments.train import train
 
@@ -100,13 +100,15 @@ def results(tmp_path_factory):
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join([str(HERE), *sys.path]),
                    "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2"}
     code = f"import test_processes as here; here.one_of_two({str(folder)!r})"
-    from neuralcollapse.experiments.run import RunFolder
-
     with RunFolder(folder / "held").held():
         started = [subprocess.Popen([sys.executable, "-c", code], text=True, stdout=subprocess.PIPE,
                                     stderr=subprocess.PIPE, env={**environment, "RANK": str(r), "LOCAL_RANK": str(r)})
                    for r in range(2)]
-        said = [process.communicate(timeout=200) for process in started]
+        try:
+            said = [process.communicate(timeout=600) for process in started]
+        finally:
+            for process in started:
+                process.kill()
     return folder, said, [process.returncode for process in started]
 
 

@@ -28,7 +28,7 @@ def pack(session: Session, clock: Clock) -> bytes:
 def unpack(session: Session, content: bytes) -> Clock | None:
     """Put a checkpoint into `session`; None for one that cannot be read."""
     try:
-        saved = torch.load(BytesIO(content), map_location=session.accelerator.device, weights_only=True)
+        saved = torch.load(BytesIO(content), map_location="cpu", weights_only=True)
         clock = Clock(**saved["clock"])
         session.restore(saved)
     except _UNREADABLE:
