@@ -92,7 +92,7 @@ def network(training: str, config: TrainConfig, quick: bool) -> list[dict[str, A
     """
     data = load_data(config)
     pixels = PixelRange.of(data, WHITE[config.dataset])
-    at, rows = measured_at(config.epochs, quick), []
+    at, rows = measured_at(config.epochs, quick), list[dict[str, Any]]()
     with reproducible(config.threads):
         session = Session(config, data)
         for epoch in range(1, config.epochs + 1):
