@@ -160,7 +160,7 @@ def vector_scaling(counts: ClassCounts, gamma: float = 0.2, tau: float = 1.0) ->
 
 @REMEDIES.register("ldam", source="cao2019", line="VSLoss.ldam(counts, max_margin={max_margin}, scale={scale})")
 def label_margins(counts: ClassCounts, max_margin: float = 0.5, scale: float = 30.0) -> VSLoss:
-    """Margins ∝ n_y^(−1/4) on the label's logit, for a head of cosines; the limit stays SELI."""
+    """Margins ∝ n_y^(−1/4) on the label's logit, for a head of cosines; at s = 1 on a linear head the limit is SELI."""
     return VSLoss.ldam(counts, max_margin=max_margin, scale=scale)
 
 
