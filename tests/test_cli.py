@@ -620,7 +620,8 @@ BAD_TRAIN = [
     (["--dataset", "npz:good.npz", "--imbalance", "natural", "--model", "cnn"],
      "model 'cnn' needs images of shape (channels, height, width), got samples of shape (6,): the model 'mlp' takes "
      "any shape"),
-    (["--model", "resnet19"], "unknown model 'resnet19': did you mean 'resnet18'? known: cnn, mlp, resnet18, vgg13"),
+    (["--model", "resnet19"], "unknown model 'resnet19': did you mean 'resnet18'? known: cnn, mlp, resnet18, "
+     "timm, transformer, transformers, vgg13"),
     (["--model", "os:nothing"], "model 'os:nothing' must name an importable module:factory, got module 'os' has no "
                                 "attribute 'nothing'"),
     (["--set", "model_options.widht=3"], "unknown option 'widht' of model 'mlp': did you mean 'width'? known: "

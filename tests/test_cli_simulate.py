@@ -88,7 +88,8 @@ def test_study_writes_its_table_and_says_where(cli, tmp_path):
     (("simulate", "--counts", "4,2", "--out", "a", "--resume", "b"),
      "give an --out for a new simulation or a --resume to continue one, not both"),
     (("study", "rate", "--out", "x"), "unknown study 'rate': did you mean 'rates'? known: "
-     "deepnet-convergence, optimisers, rates, steering"),
+     "deepnet-convergence, geometry-vs-ratio, loss-geometries, optimisers, rates, ridge-path, robustness, steering, "
+     "ufm-convergence, vocabulary"),
     (("study", "rates", "--out", "x", "--ratios", "0.5"), "ratios must be at least 1, got 0.5"),
     (("study", "rates", "--out", "x", "--seeds", "0"), "seeds must be a whole number ≥ 1, got 0"),
 ], ids=lambda case: " ".join(case) if isinstance(case, tuple) else "")
