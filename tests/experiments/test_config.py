@@ -39,6 +39,10 @@ BAD = [
     ({"measure": "every 0"}, "measure must be 'log', 'every N' or a list of epochs, got every 0"),
     ({"measure": [0]}, "measure must be 'log', 'every N' or a list of epochs, got [0]"),
     ({"measure": [5, 201]}, "measure must lie within the 200 epochs of the run, got 201"),
+    ({"label_noise": 1}, "label_noise must be less than 1, got 1"),
+    ({"terminal_epochs": -1}, "terminal_epochs must be at least 0, got -1"),
+    ({"checkpoint_every": -1}, "checkpoint_every must be at least 0, got -1"),
+    ({"precision": "fp8"}, "precision must be 'float32', 'bf16' or 'fp16', got 'fp8'"),
     ({"center": None}, "center must be 'classes', 'samples' or 'none', got None"),
 ]
 

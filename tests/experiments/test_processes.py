@@ -41,8 +41,8 @@ def next_token_session():
     counts = ClassCounts(np.bincount(labels[labels >= 0], minlength=6))
     config = TINY.replace(model="transformer", model_options={"width": 8, "heads": 2, "depth": 1}, batch_size=5)
     data = replace(load_data(config), inputs=torch.from_numpy(texts), labels=torch.from_numpy(labels), counts=counts,
-                   test_inputs=torch.from_numpy(texts[:7]), test_labels=torch.from_numpy(labels[:7]))
-    object.__setattr__(data, "tokens", 9)
+                   test_inputs=torch.from_numpy(texts[:7]), test_labels=torch.from_numpy(labels[:7]), tokens=9,
+                   indices=np.arange(20), test_indices=np.arange(7))
     return Session(config, data)
 
 

@@ -66,7 +66,7 @@ class Session:
         device = self.accelerator.device
         torch.manual_seed(config.seed)
         model = build_model(config.model, data.shape, data.counts.k, config.head_bias,
-                            tokens=getattr(data, "tokens", None), next_token=data.labels.ndim > 1,
+                            tokens=data.tokens, next_token=data.labels.ndim > 1,
                             **config.model_options)
         model = put_head(model, config, data.counts)
         self._loss = make_loss(config, data.counts).to(device)
