@@ -124,9 +124,12 @@ def test_a_noisy_run_says_which_labels_it_was_trained_on(tmp_path):
 
 
 def test_noise_that_empties_a_class_is_refused():
-    config = TrainConfig(label_noise=0.9, n_max=10, ratio=10, seed=1)
-    with pytest.raises(InvalidInput, match="class"):
-        with_label_noise(config, load_data(config))
+    config = TrainConfig(label_noise=0.5)
+    data = load_data(config)
+    two = replace(data, inputs=data.inputs[:2], labels=torch.tensor([0, 1]), indices=np.arange(2),
+                  counts=ClassCounts([1, 1], ["cat", "dog"]))
+    with pytest.raises(InvalidInput, match="^label_noise 0.5 leaves class (cat|dog) without a sample: give less"):
+        with_label_noise(config, two)
 
 
 # -- precision ----------------------------------------------------------------------------------------

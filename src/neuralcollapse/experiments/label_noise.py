@@ -13,6 +13,7 @@ from jaxtyping import Int
 import numpy as np
 import torch
 
+from neuralcollapse.checks import InvalidInput
 from neuralcollapse.counts import ClassCounts
 from neuralcollapse.experiments.batches import IGNORED
 from neuralcollapse.experiments.config import TrainConfig
@@ -70,6 +71,10 @@ def with_label_noise(config: TrainConfig, data: Data) -> tuple[Data, LabelNoise 
     labelled = np.flatnonzero(labels != IGNORED)
     positions = np.sort(rng.choice(labelled, round(config.label_noise * labelled.size), replace=False))
     labels[positions] = (labels[positions] + rng.integers(1, k, positions.size)) % k
-    counts = ClassCounts.from_labels(labels[labelled], k, data.counts.names)
+    left = np.bincount(labels[labelled], minlength=k)
+    if not left.all():
+        raise InvalidInput(f"label_noise {config.label_noise:g} leaves class {data.counts.names[int(left.argmin())]} "
+                           "without a sample: give less")
+    counts = ClassCounts(left, data.counts.names)
     noise = LabelNoise(config.label_noise, positions, labels[positions], data.counts)
     return replace(data, labels=torch.from_numpy(labels).reshape(data.labels.shape), counts=counts), noise
