@@ -128,7 +128,7 @@ def test_noise_that_empties_a_class_is_refused():
     data = load_data(config)
     two = replace(data, inputs=data.inputs[:2], labels=torch.tensor([0, 1]), indices=np.arange(2),
                   counts=ClassCounts([1, 1], ["cat", "dog"]))
-    with pytest.raises(InvalidInput, match="^label_noise 0.5 leaves class (cat|dog) without a sample: give less"):
+    with pytest.raises(InvalidInput, match=r"^label_noise 0.5 leaves class (cat|dog) without a sample: give less"):
         with_label_noise(config, two)
 
 
