@@ -62,6 +62,16 @@ def test_light_imports_load_neither_torch_nor_pictures(code):
     assert result.returncode == 0, result.stderr
 
 
+def test_training_does_not_wait_for_torchmetrics():
+    code = "import neuralcollapse.experiments.train, sys; sys.exit('torchmetrics' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code]).returncode == 0
+    import neuralcollapse.measure
+
+    assert neuralcollapse.measure.CollapseMetric is neuralcollapse.CollapseMetric
+    with pytest.raises(AttributeError, match="has no attribute 'Collapse'"):
+        neuralcollapse.measure.Collapse  # noqa: B018  # the access is the test
+
+
 def test_the_public_names_are_few_and_real():
     assert len(neuralcollapse.__all__) <= 25
     for name in neuralcollapse.__all__:

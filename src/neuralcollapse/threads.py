@@ -1,4 +1,4 @@
-"""One BLAS thread for small products.
+"""As many BLAS threads as a product or a run should have: one for small products.
 
 OpenBLAS's spinning threads cost more than they give on tall, narrow or small matrices, and when another
 process holds a core a product of 37 columns was seen to take 30 s instead of 0.1 s.
@@ -20,7 +20,18 @@ def one_blas_thread() -> AbstractContextManager[object]:
     >>> with one_blas_thread():
     ...     pass
     """
-    return _controller().limit(limits=1, user_api="blas")
+    return blas_threads(1)
+
+
+def blas_threads(count: int) -> AbstractContextManager[object]:
+    """A context in which NumPy's and SciPy's BLAS use `count` threads.
+
+    Examples
+    --------
+    >>> with blas_threads(2):
+    ...     pass
+    """
+    return _controller().limit(limits=count, user_api="blas")
 
 
 @cache

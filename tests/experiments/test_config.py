@@ -112,6 +112,11 @@ def test_log_spaced_epochs_grow_geometrically():
     assert len(epochs) <= 30
 
 
+@pytest.mark.parametrize(("epochs", "most"), [(40, 5), (100, 10), (200, 20), (350, 30)])
+def test_log_spaced_epochs_are_a_tenth_at_most(epochs, most):
+    assert 0.8 * most <= len(TrainConfig(epochs=epochs).measured_epochs) <= most
+
+
 def test_learning_rates():
     rates = {schedule: [TrainConfig(epochs=6, learning_rate=1.0, schedule=schedule).learning_rate_at(epoch)
                         for epoch in range(1, 7)] for schedule in ("constant", "cosine", "step")}

@@ -9,6 +9,7 @@ import time
 import numpy as np
 import pytest
 from rich.console import Console
+from threadpoolctl import threadpool_info, threadpool_limits
 import torch
 from torch.nn import functional as F
 
@@ -82,6 +83,17 @@ def test_the_callers_random_state_and_threads_are_left_alone(tmp_path):
     train(TINY.replace(epochs=1, threads=2), tmp_path / "run")
     assert torch.equal(torch.get_rng_state(), before)
     assert torch.get_num_threads() == threads
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_the_blas_of_numpy_has_the_threads_of_the_run(tmp_path, threads):
+    def blas():
+        return {part["num_threads"] for part in threadpool_info() if part["user_api"] == "blas"}
+
+    during = []
+    with threadpool_limits(3 - threads, user_api="blas"):
+        train(TINY.replace(epochs=1, threads=threads), tmp_path / "run", on_epoch=lambda _: during.append(blas()))
+        assert (during, blas()) == ([{threads}], {3 - threads})
 
 
 def test_measuring_more_often_does_not_change_training(whole, tmp_path):

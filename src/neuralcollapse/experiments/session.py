@@ -38,6 +38,7 @@ from neuralcollapse.measure.sharing import summed
 from neuralcollapse.measure.wrapped import evaluating
 from neuralcollapse.predict import Geometry
 from neuralcollapse.steer import SupConLoss
+from neuralcollapse.threads import blas_threads
 
 _AT_ONCE = 512
 _HALF = {"bf16": torch.bfloat16, "fp16": torch.float16}
@@ -241,13 +242,16 @@ class Session:
 
 @contextmanager
 def reproducible(threads: int | None) -> Iterator[None]:
-    """Deterministic kernels and a fixed number of threads; the caller's own and its random state come back."""
+    """Deterministic kernels and a fixed number of threads; the caller's own and its random state come back.
+
+    NumPy's BLAS has as many threads as torch: its spinning ones, on top of torch's, cost more than they give.
+    """
     cuda = torch.backends.cudnn
     before = (torch.get_num_threads(), torch.are_deterministic_algorithms_enabled(),
               torch.is_deterministic_algorithms_warn_only_enabled(), cuda.benchmark, cuda.allow_tf32)
     devices = [torch.cuda.current_device()] if torch.cuda.is_available() else []
     try:
-        with torch.random.fork_rng(devices):
+        with torch.random.fork_rng(devices), blas_threads(threads or before[0]):
             torch.set_num_threads(threads or before[0])
             if devices:
                 os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
