@@ -110,8 +110,8 @@ class TrainConfig(BaseModel):
 
     seed: int = Field(0, ge=0, description="Fixes the split, the drawn samples, the weights, the batches.")
     measure: str | list[int] = Field(
-        "log", description="Measured epochs: 'log' (5 to 30, log-spaced), 'every N' or a list; the first and the last, and "
-        "the one of zero error that terminal_epochs waits for, are always measured.")
+        "log", description="Measured epochs: 'log' (5 to 30, log-spaced), 'every N' or a list; the first and the last, "
+        "and the one of zero error that terminal_epochs waits for, are always measured.")
     center: Literal["classes", "samples", "none"] = Field(
         "classes", description="Centre of the class means: their own mean (zero in every SELI geometry), the "
         "mean of samples, or the origin.")

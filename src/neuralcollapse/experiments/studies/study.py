@@ -120,8 +120,10 @@ def run_study(name: str, out: Path | str, *, quick: bool = False, seeds: int | N
         table = entry.function(setting)
     finally:
         torch.set_num_threads(threads)
+    # Of joblib's processes, which outlive a study, nothing says how long they were at work.
+    cpu = time.process_time() - spent if setting.jobs == 1 else None
     record = {"study": entry.name, "quick": quick, "seeds": chosen, "ratios": levels, "steps": setting.steps,
-              "seconds": time.perf_counter() - began, "cpu_seconds": time.process_time() - spent, **machine()}
+              "jobs": setting.jobs, "seconds": time.perf_counter() - began, "cpu_seconds": cpu, **machine()}
     (folder / "study.json").write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
     (folder / GALLERY).write_text(gallery_section(entry, setting), encoding="utf-8")
     path = folder / TABLE
