@@ -5,6 +5,7 @@ from neuralcollapse.cli import predict as _predict  # noqa: I001  # the order of
 from neuralcollapse.cli import measure as _measure
 from neuralcollapse.cli import train as _train
 from neuralcollapse.cli import sweep as _sweep
+from neuralcollapse.cli import explore as _explore
 from neuralcollapse.cli import data as _data
 from neuralcollapse.cli import steer as _steer
 from neuralcollapse.cli import simulate as _simulate
@@ -13,4 +14,4 @@ from neuralcollapse.cli import about as _about
 from neuralcollapse.cli.app import app, main
 
 __all__ = ["app", "main"]
-del _about, _data, _measure, _predict, _simulate, _steer, _study, _sweep, _train
+del _about, _data, _explore, _measure, _predict, _simulate, _steer, _study, _sweep, _train

@@ -1,0 +1,78 @@
+"""`explore`: the explorer as a local web server that only this machine can reach."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+import logging
+from pathlib import Path
+import socket
+from typing import Any
+
+from neuralcollapse.checks import InvalidInput
+
+PORT = 8050
+
+
+def explore(runs: Sequence[str | Path] = (), *, host: str = "127.0.0.1", port: int = PORT,
+            ready: Callable[[str], None] | None = None) -> None:
+    """Serve the explorer until interrupted.
+
+    Parameters
+    ----------
+    runs : sequence of paths
+        Run folders, also of runs that are still training; a folder that holds several gives all of them. Only these can
+        be opened in the browser. Without any the explorer shows predictions.
+    host : str
+        The address to listen on; any other than 127.0.0.1 lets other machines in.
+    port : int
+        0 picks a free one.
+    ready : callable, optional
+        Given the address once it is open.
+
+    Raises
+    ------
+    InvalidInput
+        Dash is not installed, a path that is no folder, an address that cannot be listened on.
+    """
+    app = application(runs, host)
+    from werkzeug.serving import make_server
+
+    logging.getLogger("werkzeug").setLevel(logging.ERROR)
+    try:
+        server = make_server(host, port, app.server, threaded=True)
+    except (OSError, OverflowError, SystemExit) as error:  # werkzeug ends the program on a port in use
+        raise InvalidInput(f"cannot listen on {host}:{port}: {_reason(host, port, error)}") from None
+    if ready is not None:
+        shown = f"[{host}]" if ":" in host else host
+        ready(f"http://{shown}:{server.server_port}/")
+    try:
+        server.serve_forever()
+    except KeyboardInterrupt:
+        pass
+    finally:
+        server.server_close()
+
+
+def application(runs: Sequence[str | Path] = (), host: str = "127.0.0.1") -> Any:
+    """The Dash application, for a server of one's own (`application(runs).server` is its WSGI application)."""
+    try:
+        import dash  # noqa: F401  # whether it is there
+    except ImportError:
+        raise InvalidInput("the explorer needs Dash, which is not installed: pip install 'neuralcollapse[explore]'"
+                           ) from None
+    from neuralcollapse.show.explorer.app import make_app
+    from neuralcollapse.show.explorer.watch import RunShelf
+
+    return make_app(RunShelf.of(runs), host)
+
+
+def _reason(host: str, port: int, error: BaseException) -> str:
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        with socket.socket(family) as probe:
+            probe.bind((host, port))
+    except (OSError, OverflowError) as found:
+        return getattr(found, "strerror", None) or str(found)
+    return str(error)
