@@ -114,7 +114,7 @@ def figure(chart: Chart, identity: str, extra: str = "", titled: bool = True) ->
     described = f'<span class="unseen"> {escape(chart.description)}</span>'
     caption = f"<figcaption>{with_subscripts(escape(chart.caption), SUBSCRIPT)}{described}</figcaption>"
     title = f"<h3>{escape(chart.title)}</h3>" if titled else ""
-    numbers = _numbers(chart)
+    numbers = chart_numbers(chart)
     return (f'<figure aria-label="{escape(chart.title)}">{title}{_legend(chart)}{extra}'
             f'<div class="panels columns-{chart.columns}">{panels}</div>{caption}'
             f'{details("The numbers of this figure", table(numbers)) if numbers else ""}</figure>')
@@ -154,7 +154,8 @@ def _swatch(entry: Curve | Level | Mark, bar: bool, mark: bool, bare: bool) -> s
     return f'<svg width="28" height="12" viewBox="0 0 28 12" aria-hidden="true">{shape}</svg>'
 
 
-def _numbers(chart: Chart) -> Table | None:
+def chart_numbers(chart: Chart) -> Table | None:
+    """The numbers of a picture as a table; None where that would be no table."""
     if isinstance(chart, ManyRuns):  # a column per run and panel would be no table; the page has one of last numbers
         return None
     if isinstance(chart, Lines):

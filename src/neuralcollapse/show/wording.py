@@ -7,6 +7,9 @@ import re
 from jaxtyping import Float
 import numpy as np
 
+SYMBOL = re.compile(r"\b([DΣλ])_([A-Z])(?![A-Za-z])")
+"""A letter with its index, such as D_W."""
+
 
 def number(value: float | None, digits: int = 3) -> str:
     """A number at `digits` significant digits; a dash when missing.
@@ -77,7 +80,7 @@ def with_subscripts(text: str, form: str) -> str:
     >>> with_subscripts("tr Σ_W / tr Σ_B", r"\1<sub>\2</sub>")
     'tr Σ<sub>W</sub> / tr Σ<sub>B</sub>'
     """
-    return re.sub(r"\b([DΣλ])_([A-Z])(?![A-Za-z])", form, text)
+    return SYMBOL.sub(form, text)
 
 
 def cosine(value: float | None) -> str:
