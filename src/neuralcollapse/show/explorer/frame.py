@@ -53,7 +53,7 @@ def picture(chart: Chart | None, identity: str, dark: bool = False, titled: bool
     panels = [html.Div([*([html.H4(subscripted(panel.title))] if len(chart.panels) > 1 else []),
                         html.Div(graph(dressed(chart.panel(place).plotly(), dark), f"{identity}-{place}"),
                                  className=f"plot {height}", role="img",
-                                 **called(f"{chart.title): {panel.title}"})], className="panel")
+                                 **called(f"{chart.title}: {panel.title}"))], className="panel")
               for place, panel in enumerate(chart.panels)]
     numbers = chart_numbers(chart)
     caption = [*subscripted(chart.caption), html.Span(f" {chart.description}", className="unseen")]
