@@ -27,7 +27,7 @@ from neuralcollapse.show.palette import COLOURS, diverging_scale
 from neuralcollapse.show.wording import SYMBOL, number
 
 _DARK = dict(COLOURS.values())
-_CONFIG = {"displaylogo": False, "displayModeBar": False, "responsive": True}
+_CONFIG: Any = {"displaylogo": False, "displayModeBar": False, "responsive": True}
 _DECORATION: dict[str, Any] = {"aria-hidden": "true"}
 _HOVER = {True: {"bgcolor": "#2a3137", "bordercolor": "#59646c", "font": {"color": "#e6eaed", "size": 12}},
           False: {"bgcolor": "#ffffff", "bordercolor": "#a3aeb6", "font": {"color": "#1d2327", "size": 12}}}
