@@ -24,7 +24,7 @@ from neuralcollapse.simulate.quantities import PARTS
 CLASSES, QUICK_CLASSES = (4, 10, 20, 100), (4, 10)
 RATIOS, QUICK_RATIOS = (1.0, 2.0, 5.0, 10.0, 30.0, 100.0, 300.0, 1000.0), (1.0, 10.0, 100.0)
 SEEDS, QUICK_SEEDS = (0, 1), (0,)
-STEPS, QUICK_STEPS = 3_000, 2_000
+STEPS, QUICK_STEPS = 6_000, 2_000
 CURVE = np.geomspace(1, 1e4, 121)
 VECTORS = ("classifiers", "embeddings")
 ANGLES = {"majority": "majority_majority", "across": "majority_minority", "minority": "minority_minority"}
