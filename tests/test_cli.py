@@ -472,9 +472,10 @@ def known(*names):
 LOSSES = known(*GEOMETRIES.names)
 CITABLE = known(*(name for registry in registries() for name in registry.names), *references())
 POSITIVE = "drop empty classes first"
+EMPTY = "drop it from labels and head, or give it a small positive count (class_counts does with absent=1)"
 
 BAD_PREDICT = [
-    (["--counts", "10,0,1"], f"counts must be at least two positive numbers, got 0 for class 1: {POSITIVE}"),
+    (["--counts", "10,0,1"], f"every class needs a sample, and class 1 has none: {EMPTY}"),
     (["--counts", "10,-3,1"], f"counts must be at least two positive numbers, got -3 for class 1: {POSITIVE}"),
     (["--counts", "10,nan,1"], "counts must be finite, got nan at position 1 (1 of 3 values)"),
     (["--counts", "10,inf"], "counts must be finite, got inf at position 1 (1 of 2 values)"),
@@ -499,8 +500,7 @@ BAD_PREDICT = [
      "expected k=…,ratio=…,minority=…,n_min=…,n_max=…, got 'minorty=.5'"),
     (["--step", "k=10,ratio=10,minority=.33,n_min=5"],
      "minority × classes must be a whole number, got 0.33 × 10 = 3.3: the nearest share is 0.3"),
-    (["--step", "k=10,ratio=10,n_min=0"],
-     f"counts must be at least two positive numbers, got 0 for class 0: {POSITIVE}"),
+    (["--step", "k=10,ratio=10,n_min=0"], "n_min must be a positive number, got 0.0"),
     (["--long-tail", "k=100,ratio=100"], "long-tail needs n_max=…, got 'k=100,ratio=100'"),
     (["--long-tail", "k=100,ratio=1000,n_max=500"],
      "n_max / ratio must leave the last class at least 1 sample, got 500 / 1000 = 0.5"),
@@ -530,7 +530,7 @@ BAD_PREDICT = [
      "a picture's file name must end in .png, .pdf, .svg, .jpg, .html, got 'a.gif'"),
     (["--labels", "absent.txt"], "no such file of labels: 'absent.txt'"),
     (["--labels", "empty.txt"], "'empty.txt' must hold at least one label, got none"),
-    (["--labels", "gap.txt"], f"counts must be at least two positive numbers, got 0 for class 1: {POSITIVE}"),
+    (["--labels", "gap.txt"], f"every class needs a sample, and class 1 has none: {EMPTY}"),
     (["--labels", "one.txt"], "counts must name at least two classes, got 1 ([2])"),
     (["--labels", "negative.npz"], "labels must be in 0 … k−1, got -1 at position 15"),
     (["--labels", "half.npz"], "labels must be whole numbers 0 … k−1, got float64 ([0.5, 0.5, 0.5, 0.5, 0.5])"),

@@ -67,8 +67,8 @@ def test_subsample_is_uniform_within_a_class():
 
 
 BAD = [
-    (lambda: ClassCounts([5, 0]), "counts must be at least two positive numbers, got 0 for class 1: drop empty "
-                                  "classes first"),
+    (lambda: ClassCounts([5, 0, 0]), "every class needs a sample, and class 1 has none (nor have 1 more): drop it from "
+     "labels and head, or give it a small positive count (class_counts does with absent=1)"),
     (lambda: ClassCounts([5, -1]), "counts must be at least two positive numbers, got -1 for class 1: drop empty "
                                    "classes first"),
     (lambda: ClassCounts([5, float("nan")]), "counts must be finite, got nan at position 1 (1 of 2 values)"),

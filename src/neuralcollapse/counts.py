@@ -7,14 +7,15 @@ effective count n_c/δ_c² (§3).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from typing import Any
 
 from jaxtyping import Float, Int
 import numpy as np
 
-from neuralcollapse.checks import InvalidInput, check_labels, parse_numbers, require_finite, require_moderate, shown
+from neuralcollapse.checks import InvalidInput, check_labels, parse_numbers, positive_number, shown
+from neuralcollapse.given_counts import by_key, checked
 from neuralcollapse.groups import Groups, group_equal
 
 
@@ -45,46 +46,43 @@ class ClassCounts:
     """
 
     def __init__(self, values: Any, names: Sequence[str] | None = None):
-        try:
-            array = np.array(values, dtype=np.float64)
-        except (TypeError, ValueError):
-            raise InvalidInput(f"counts must be numbers, one per class, got {shown(values)}") from None
-        if array.ndim != 1 or array.size < 2:
-            given = f"{array.size}" if array.ndim == 1 else f"an array of shape {array.shape}"
-            raise InvalidInput(f"counts must name at least two classes, got {given} ({shown(values)})")
-        require_finite("counts", array)
-        if not (array > 0).all():
-            c = int(np.argmin(array > 0))
-            raise InvalidInput(f"counts must be at least two positive numbers, got {array[c]:g} for class {c}: "
-                               "drop empty classes first")
-        require_moderate("counts", array)
-        if names is not None and len(names) != array.size:
-            raise InvalidInput(f"names must be one per class, expected {array.size}, got {len(names)}")
-        if names is not None and len(set(map(str, names))) < array.size:
-            twice = next(name for name in names if list(map(str, names)).count(str(name)) > 1)
-            raise InvalidInput(f"names must differ, got '{twice}' twice")
-        array.setflags(write=False)
+        array, self._names = checked(values, names)
         self.values: Float[np.ndarray, " k"] = array
-        self._names = None if names is None else tuple(str(name) for name in names)
 
     # -- ways to make one ---------------------------------------------------------------------------
 
     @classmethod
     def from_counts(cls, counts: Any, names: Sequence[str] | None = None) -> ClassCounts:
-        """Counts as given: a ClassCounts (kept), a sequence, an array or text such as "10,10,1,1".
+        """Counts as given: a ClassCounts (kept), a sequence, an array, text such as "10,10,1,1", or by class.
 
         Parameters
         ----------
-        counts : ClassCounts, str, or (k,) sequence of positive numbers
+        counts : ClassCounts, (k,) sequence, array or tensor of positive numbers, text, or mapping to counts
+            Whole numbers as keys are class indices, as in a `collections.Counter` of labels, in whatever order they
+            come. Text keys are names, digits too, and their order is that of the classes.
         names : (k,) sequence of str, optional
+
+        Raises
+        ------
+        InvalidInput
+            As ClassCounts; keys that are neither all names nor the indices 0 … k−1.
 
         Examples
         --------
         >>> ClassCounts.from_counts("10, 10, 1, 1").k
         4
+        >>> ClassCounts.from_counts({"cat": 500, "dog": 5}).names
+        ('cat', 'dog')
+        >>> ClassCounts.from_counts({1: 5, 0: 500})
+        ClassCounts(500, 5)
         """
         if isinstance(counts, ClassCounts):
             return counts if names is None else ClassCounts(counts.values, names)
+        if isinstance(counts, Mapping):
+            keys, counts = by_key(counts)
+            names = keys if names is None else names
+        elif hasattr(counts, "detach"):  # a tensor, of which this module need not know more
+            counts = counts.detach().cpu().numpy()
         if isinstance(counts, str):
             counts = parse_numbers("counts", counts)
         return cls(counts, names)
@@ -128,9 +126,9 @@ class ClassCounts:
         if abs(few - minority * classes) > 1e-6:
             raise InvalidInput(f"minority × classes must be a whole number, got {minority} × {classes} = "
                                f"{minority * classes:g}: the nearest share is {few / classes:g}")
-        low = n_min if n_min is not None else (n_max or 0) / ratio
-        high = n_max if n_max is not None else low * ratio
-        return cls(np.repeat([float(high), float(low)], [classes - few, few]))
+        low = positive_number("n_min", n_min) if n_max is None else positive_number("n_max", n_max) / ratio
+        high = low * ratio if n_max is None else float(n_max)
+        return cls(np.repeat([high, low], [classes - few, few]))
 
     @classmethod
     def long_tail(cls, classes: float, ratio: float, n_max: float) -> ClassCounts:

@@ -314,7 +314,9 @@ def test_the_room_is_its_verb():
     ({"loss": "ldt", "delta": [1.0]}, "delta must be 2 numbers, one per class, got 1 ([1.0])"),
     ({"loss": "mse", "weight": [1.0, 2.0]}, "loss 'mse' takes no weight: it takes none"),
     ({"counts": [[2, 1], [1, 1, 1]]}, "counts of one simulation must have the same number of classes, got 2, 3"),
-    ({"counts": [2, 0]}, "counts must be at least two positive numbers, got 0 for class 1: drop empty classes first"),
+    ({"counts": [2, 0]}, "every class needs a sample, and class 1 has none: drop it from labels and head, or "
+     "give it a small positive "
+     "count (class_counts does with absent=1)"),
     ({"counts": [2.5, 1]}, "counts must be whole numbers where every sample is free, got ClassCounts(2.5, 1): round "
      "them with .rounded(), or start within-class symmetric (symmetric=True)"),
     ({"snapshots": [0, 2000]}, "snapshots must be how many to take, or a list of steps in 0 … 1000, got [0, 2000]"),

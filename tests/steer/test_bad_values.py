@@ -20,7 +20,7 @@ from neuralcollapse.steer.binding import BatchBinding, BindingBatchSampler, bind
 from neuralcollapse.steer.codes import frame, spherical_code
 from neuralcollapse.steer.contrastive import SupConLoss
 from neuralcollapse.steer.cosine import CosineHead
-from neuralcollapse.steer.counting import as_counts, class_counts
+from neuralcollapse.steer.counting import class_counts
 from neuralcollapse.steer.dot_regression import DotRegressionLoss
 from neuralcollapse.steer.heads import GeometryHead, etf_head, geometry_head, seli_head
 from neuralcollapse.steer.losses import VSLoss
@@ -54,7 +54,8 @@ CALLS = {
     "class_weights": (class_weights, {"counts": COUNTS, "scheme": "effective-number"}, ["beta"]),
     "log_priors": (log_priors, {"counts": COUNTS}, ["tau"]),
     "count_powers": (count_powers, {"counts": COUNTS, "gamma": 0.1}, ["gamma"]),
-    "label_margins": (label_margins, {"counts": COUNTS}, ["max_margin"]), "as_counts": (as_counts, {}, ["counts"]),
+    "label_margins": (label_margins, {"counts": COUNTS}, ["max_margin"]),
+    "from_counts": (ClassCounts.from_counts, {}, ["counts"]),
     "class_counts": (class_counts, {"source": LABELS}, ["k?", "absent?", "ignore_index"]),
     "ClassAwareSampler": (ClassAwareSampler, {"labels": LABELS, "rank": 0, "world_size": 1},
                           ["balance", "num_samples?", "seed", "rank", "world_size"]),
@@ -144,7 +145,7 @@ def test_what_is_no_number_is_refused_in_one_line(found, name):
 @pytest.mark.parametrize("name", CALLS)
 def test_the_numbers_beside_them_are_right(name):
     call, right, _ = CALLS[name]
-    missing = {"AdjustedCrossEntropy": {"k": 2}, "as_counts": {"counts": COUNTS}, "set_epoch": {"epoch": 1}}
+    missing = {"AdjustedCrossEntropy": {"k": 2}, "from_counts": {"counts": COUNTS}, "set_epoch": {"epoch": 1}}
     call(**right, **missing.get(name, {}))
 
 

@@ -9,7 +9,7 @@ from torch.utils.data import ConcatDataset, DataLoader, Dataset, IterableDataset
 
 from neuralcollapse.checks import InvalidInput
 from neuralcollapse.counts import ClassCounts
-from neuralcollapse.steer.counting import as_counts, class_counts
+from neuralcollapse.steer.counting import class_counts
 from neuralcollapse.steer.losses import VSLoss
 
 LABELS = [0, 2, 1, 0, 0, 2, 0]
@@ -147,20 +147,20 @@ def test_a_loss_in_one_line():
 @pytest.mark.parametrize("order", [[1, 0, 2], [2, 1, 0]])
 @pytest.mark.parametrize("kind", [int, np.int64, np.uint8, float, torch.tensor])
 def test_keys_that_are_whole_numbers_are_class_indices_in_any_order(kind, order):
-    assert as_counts({kind(c): [90, 9, 1][c] for c in order}) == ClassCounts([90, 9, 1])
+    assert ClassCounts.from_counts({kind(c): [90, 9, 1][c] for c in order}) == ClassCounts([90, 9, 1])
 
 
 def test_a_counter_of_labels_does_not_swap_head_and_tail():
     labels = [1, 0, 0, 0, 0]  # a rare class is met first
-    assert as_counts(Counter(labels)).values.tolist() == [4, 1]
-    assert as_counts(Counter(label == 1 for label in labels)).values.tolist() == [4, 1]
+    assert ClassCounts.from_counts(Counter(labels)).values.tolist() == [4, 1]
+    assert ClassCounts.from_counts(Counter(label == 1 for label in labels)).values.tolist() == [4, 1]
     np.testing.assert_array_equal(VSLoss.weighted(Counter(labels)).vectors["weight"], [5 / 8, 5 / 2])
     assert VSLoss(Counter(labels), weight={np.int64(1): 3, 0: 1}).vectors["weight"].tolist() == [5 / 7, 15 / 7]
 
 
 def test_text_keys_are_names_in_their_own_order_digits_too():
-    assert as_counts({"10": 5, "9": 1}).names == ("10", "9")
-    assert as_counts({"b": 5, "a": 1}).values.tolist() == [5, 1]
+    assert ClassCounts.from_counts({"10": 5, "9": 1}).names == ("10", "9")
+    assert ClassCounts.from_counts({"b": 5, "a": 1}).values.tolist() == [5, 1]
 
 
 @pytest.mark.parametrize(("counts", "message"), [
@@ -180,7 +180,7 @@ def test_text_keys_are_names_in_their_own_order_digits_too():
     ({}, "counts must name at least two classes, got 0 ([])")])
 def test_keys_that_are_no_classes_are_refused_in_one_line(counts, message):
     with pytest.raises(InvalidInput) as error:
-        as_counts(counts)
+        ClassCounts.from_counts(counts)
     assert str(error.value) == message
 
 

@@ -19,7 +19,6 @@ from rich.text import Text
 from neuralcollapse.checks import InvalidInput, did_you_mean, positive_number
 from neuralcollapse.counts import ClassCounts, plain_number
 from neuralcollapse.predict import ridge_from_weight_decay
-from neuralcollapse.steer.counting import as_counts
 from neuralcollapse.steer.predicted_row import Row, predicted_row
 from neuralcollapse.steer.remedies import REMEDIES, Remedy
 
@@ -160,7 +159,7 @@ def advise(counts: Any, *, ridge: float | None = None, weight_decay: float | Non
     >>> round(next(row for row in advice.rows if row.remedy == "ce").norm_ratio, 3)
     1.725
     """
-    profile = as_counts(counts)
+    profile = ClassCounts.from_counts(counts)
     if goal not in GOALS:
         raise InvalidInput(f"unknown goal '{goal}': {did_you_mean(goal, GOALS)}")
     at = _ridge(profile, ridge, weight_decay, feature_penalty, n)

@@ -14,9 +14,9 @@ import torch
 from torch import Tensor, distributed, nn
 
 from neuralcollapse.checks import InvalidInput, OutsideTheory, shown
+from neuralcollapse.counts import ClassCounts
 from neuralcollapse.predict import Geometry, predict
 from neuralcollapse.steer.amounts import one_of, positive, whole
-from neuralcollapse.steer.counting import as_counts
 from neuralcollapse.steer.gathering import gathered, processes
 
 REDUCTIONS = ("mean", "sum", "none")
@@ -198,7 +198,7 @@ class SupConLoss(nn.Module):
         >>> SupConLoss(nonnegative=True).geometry([90, 10]).classifiers.cosines().tolist()
         [[1.0, 0.0], [0.0, 1.0]]
         """
-        counts = as_counts(counts)
+        counts = ClassCounts.from_counts(counts)
         if self.prototypes is not None:
             raise OutsideTheory("where prototypes lead is known from experiments (features align with them): leave "
                                 "them out, or compare class means with the prototypes themselves")

@@ -15,43 +15,9 @@ from torch.utils.data import DataLoader
 from neuralcollapse.checks import InvalidInput, check_labels, shown
 from neuralcollapse.counts import ClassCounts
 from neuralcollapse.steer.amounts import positive, whole
-from neuralcollapse.steer.class_keys import by_key
 
 _KEYS = ("label", "labels")
 _ATTRIBUTES = ("targets", "labels")
-
-
-def as_counts(counts: Any) -> ClassCounts:
-    """Class counts as given to a loss: what `ClassCounts.from_counts` takes, a tensor, or a mapping by class.
-
-    Parameters
-    ----------
-    counts : ClassCounts, (k,) sequence, array or tensor, text, or mapping to counts
-        Whole numbers as keys are class indices, as in a `collections.Counter` of labels, in whatever order they come.
-        Text keys are names, digits too, and their order is that of the classes.
-
-    Raises
-    ------
-    InvalidInput
-        As ClassCounts; a class without a sample is named; keys that are neither all names nor the indices 0 … k−1.
-
-    Examples
-    --------
-    >>> as_counts({"cat": 500, "dog": 5}).names
-    ('cat', 'dog')
-    >>> as_counts({1: 5, 0: 500})
-    ClassCounts(500, 5)
-    """
-    names = None
-    if isinstance(counts, Mapping):
-        names, counts = by_key(counts)
-    elif isinstance(counts, Tensor):
-        counts = counts.detach().cpu().numpy()
-    try:
-        return ClassCounts.from_counts(counts, names)
-    except InvalidInput:
-        _require_present(np.array(counts, dtype=object), names)
-        raise
 
 
 def class_counts(source: Any, *, label: str | int | None = None, names: Sequence[str] | None = None,
@@ -122,17 +88,7 @@ def class_counts(source: Any, *, label: str | int | None = None, names: Sequence
         raise InvalidInput("the data set must hold at least one label, got none")
     if absent is not None:
         return ClassCounts(np.where(tally == 0, positive("absent", absent), tally), names)
-    _require_present(tally, names)
     return ClassCounts(tally, names)
-
-
-def _require_present(values: np.ndarray, names: Sequence[Any] | None) -> None:
-    if values.ndim == 1 and values.size > 1 and (values == 0).any():
-        empty = np.flatnonzero(values == 0)
-        which = f"class {empty[0]}" if names is None else f"class '{names[empty[0]]}'"
-        more = f" (nor have {empty.size - 1} more)" if empty.size > 1 else ""
-        raise InvalidInput(f"every class needs a sample, and {which} has none{more}: drop it from labels and head, or "
-                           "give it a small positive count (class_counts does with absent=1)")
 
 
 def _is_one_hot(rows: np.ndarray) -> bool:

@@ -15,13 +15,13 @@ import torch
 from torch import Tensor, nn
 
 from neuralcollapse.checks import InvalidInput
+from neuralcollapse.counts import ClassCounts
 from neuralcollapse.gram import Gram
 from neuralcollapse.measure.heads import find_heads, input_count, output_count, several_heads
 from neuralcollapse.measure.wrapped import is_sharded, unwrapped
 from neuralcollapse.predict import Geometry, predict
 from neuralcollapse.steer.amounts import positive, sizes, whole
 from neuralcollapse.steer.codes import frame, gram_of
-from neuralcollapse.steer.counting import as_counts
 
 _COINCIDE = 1e-6  # distance, relative to their mean length, below which two classifiers are one
 
@@ -194,7 +194,7 @@ def seli_head(counts: Any, d: int, **options: Any) -> GeometryHead:
     >>> round((lengths[0] / lengths[2]).item(), 3)
     1.413
     """
-    counts = as_counts(counts)
+    counts = ClassCounts.from_counts(counts)
     k, d = sizes(counts.k, d)
     if d < k - 1:
         other = f", or take etf_head({k}, {d}), a spherical code" if d > 1 else ""

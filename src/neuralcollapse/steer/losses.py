@@ -18,10 +18,10 @@ import numpy as np
 from torch import Tensor
 
 from neuralcollapse.checks import InvalidInput, OutsideTheory, positive_vector
+from neuralcollapse.counts import ClassCounts
 from neuralcollapse.predict import Geometry, predict
 from neuralcollapse.steer.adjusted import AdjustedCrossEntropy
 from neuralcollapse.steer.amounts import not_negative, per_class, positive
-from neuralcollapse.steer.counting import as_counts
 from neuralcollapse.steer.recipes import by_class, class_weights, count_powers, label_margins, log_priors, normalised
 from neuralcollapse.steer.trainer import TrainerLoss
 
@@ -94,7 +94,7 @@ class VSLoss(AdjustedCrossEntropy):
 
     def __init__(self, counts: Any, *, weight: Any = None, delta: Any = None, temperature: str = "class",
                  iota: Any = None, margin: Any = None, **options: Any):
-        counts = as_counts(counts)
+        counts = ClassCounts.from_counts(counts)
         weight, delta, iota, margin = (by_class(name, values, counts) for name, values in
                                        (("weight", weight), ("delta", delta), ("iota", iota), ("margin", margin)))
         if weight is not None:
@@ -118,7 +118,7 @@ class VSLoss(AdjustedCrossEntropy):
 
         ω_c ∝ 1/n_c   or   ω_c ∝ (1 − β)/(1 − β^{n_c}),   scaled to Σ_c n_c ω_c = n
         """
-        counts = as_counts(counts)
+        counts = ClassCounts.from_counts(counts)
         weight = class_weights(counts, scheme, beta)
         shown_beta = {"beta": beta} if scheme == "effective-number" else {}
         return cls._named("weighted", counts, options, {"weight": weight}, scheme=scheme, **shown_beta)
@@ -129,32 +129,32 @@ class VSLoss(AdjustedCrossEntropy):
 
         The offsets are part of the loss alone: predict with the bare logits.
         """
-        counts = as_counts(counts)
+        counts = ClassCounts.from_counts(counts)
         return cls._named("logit_adjusted", counts, options, {"iota": log_priors(counts, tau)}, tau=tau)
 
     @classmethod
     def balanced_softmax(cls, counts: Any, **options: Any) -> VSLoss:
         """Balanced softmax −ln(n_y e^{z_y} / Σ_c n_c e^{z_c}) (ren2020, Eq. 4): logit adjustment with τ = 1."""
-        counts = as_counts(counts)
+        counts = ClassCounts.from_counts(counts)
         return cls._named("balanced_softmax", counts, options, {"iota": log_priors(counts)})
 
     @classmethod
     def ldt(cls, counts: Any, gamma: float = 0.5, **options: Any) -> VSLoss:
         """Label-dependent temperature CE(δ_y z, y), δ_c = (n_c/n_max)^γ (behnia2023); γ = ½ leads to a simplex ETF."""
-        counts = as_counts(counts)
+        counts = ClassCounts.from_counts(counts)
         return cls._named("ldt", counts, options, {"delta": count_powers(counts, gamma), "temperature": "label"},
                           gamma=gamma)
 
     @classmethod
     def cdt(cls, counts: Any, gamma: float, **options: Any) -> VSLoss:
         """Class-dependent temperature CE(Δ∘z, y), Δ_c = (n_c/n_max)^γ; ye2020 writes z_c/a_c, a_c = (n_max/n_c)^γ."""
-        counts = as_counts(counts)
+        counts = ClassCounts.from_counts(counts)
         return cls._named("cdt", counts, options, {"delta": count_powers(counts, gamma)}, gamma=gamma)
 
     @classmethod
     def vs(cls, counts: Any, gamma: float, tau: float, **options: Any) -> VSLoss:
         """Vector scaling CE(Δ∘z + ι, y), Δ_c = (n_c/n_max)^γ, ι_c = τ ln(n_c/n) (kini2021)."""
-        counts = as_counts(counts)
+        counts = ClassCounts.from_counts(counts)
         return cls._named("vs", counts, options, {"delta": count_powers(counts, gamma),
                                                   "iota": log_priors(counts, tau)}, gamma=gamma, tau=tau)
 
@@ -166,7 +166,7 @@ class VSLoss(AdjustedCrossEntropy):
         with s = 1 they are the bare ones of a linear head. Only there is its geometry known: margins leave the limit of
         cross-entropy, SELI. Deferred re-weighting is `loss.reweighted()`, used from some late epoch on.
         """
-        counts = as_counts(counts)
+        counts = ClassCounts.from_counts(counts)
         s, margin = positive("scale", scale), label_margins(counts, max_margin)
         own = {"margin": margin} if s == 1 else {"delta": np.full(counts.k, s), "margin": s * margin}
         loss = cls._named("ldam", counts, options, own, max_margin=max_margin, scale=scale)
@@ -193,7 +193,7 @@ class VSLoss(AdjustedCrossEntropy):
         from neuralcollapse.steer.advise import advise  # which imports this module
         from neuralcollapse.steer.remedies import Remedy
 
-        counts = as_counts(counts)
+        counts = ClassCounts.from_counts(counts)
         chosen = advise(counts, goal=goal).recommended
         loss = Remedy(chosen.name, counts, chosen.parameters).loss()
         if not isinstance(loss, VSLoss):
@@ -267,7 +267,8 @@ class VSLoss(AdjustedCrossEntropy):
             name = "ce" if len(given) > 1 else "ldt"
         else:
             name = _PREDICTED.get(tuple(given), "ce")
-        return predict(self.counts if drawn is None else as_counts(drawn), name, ridge=ridge, **options, **given)
+        counts = self.counts if drawn is None else ClassCounts.from_counts(drawn)
+        return predict(counts, name, ridge=ridge, **options, **given)
 
     def for_trainer(self, *, shift: bool = False) -> Callable[..., Tensor]:
         """The loss as `transformers.Trainer(compute_loss_func=…)` calls it; gradient accumulation is exact.

@@ -10,7 +10,6 @@ from scipy.optimize import brentq
 from neuralcollapse.checks import OutsideTheory
 from neuralcollapse.counts import ClassCounts
 from neuralcollapse.steer.amounts import not_negative, one_of, positive
-from neuralcollapse.steer.counting import as_counts
 from neuralcollapse.steer.predicted_row import margin_ratio
 from neuralcollapse.steer.remedies import Remedy
 
@@ -105,7 +104,7 @@ def tau_for(counts: Any, target: float, *, gamma: float = 0.0, ridge: float, lar
 
 
 def _imbalanced(counts: Any) -> ClassCounts:
-    profile = as_counts(counts)
+    profile = ClassCounts.from_counts(counts)
     if not profile.minority.any():
         raise OutsideTheory("equal counts have no minority whose margins could be steered: VSLoss.ce(counts) leads to "
                             "equal ones")

@@ -19,7 +19,6 @@ from neuralcollapse.measure.probe import Probe
 from neuralcollapse.measure.wrapped import unwrapped
 from neuralcollapse.predict import CollapseSafety, collapse_safety, weight_decay_from_ridge
 from neuralcollapse.steer.amounts import given, not_negative, positive
-from neuralcollapse.steer.counting import as_counts
 
 CLASSIFIER = "classifier"
 """The name of the group that holds the head's weight."""
@@ -85,7 +84,7 @@ def parameter_groups(model: nn.Module, weight_decay: float | None = None, *, rid
     >>> from torch.optim import SGD
     >>> optimizer = SGD(groups, lr=0.1, momentum=0.9)
     """
-    profile = None if counts is None else as_counts(counts)
+    profile = None if counts is None else ClassCounts.from_counts(counts)
     w = _head_decay(weight_decay, ridge, feature_penalty, profile)
     backbone = w if backbone_decay is None else not_negative("backbone_decay", backbone_decay)
     layer = find_head(model, head, profile)
@@ -151,7 +150,7 @@ def check_weight_decay(counts: Any, weight_decay: float, feature_penalty: float 
     >>> print(caught[0].message)
     weight decay 0.005 (λ = 5.05) gives one classifier to classes 2, 3: they stay apart below 0.002214 (λ < 2.236)
     """
-    safety, message = _judged(as_counts(counts), weight_decay, feature_penalty)
+    safety, message = _judged(ClassCounts.from_counts(counts), weight_decay, feature_penalty)
     if message is not None:
         warnings.warn(message, MinorityCollapseWarning, stacklevel=2)
     return safety

@@ -14,8 +14,8 @@ from torch import Tensor
 
 from neuralcollapse.checks import InvalidInput, did_you_mean, shown
 from neuralcollapse.counts import ClassCounts
+from neuralcollapse.given_counts import class_index
 from neuralcollapse.steer.amounts import below_one, not_negative, positive
-from neuralcollapse.steer.class_keys import class_index
 
 SCHEMES = ("inverse", "effective-number")
 
