@@ -291,3 +291,11 @@ def twice(input_shape, classes, head_bias):
 def test_a_head_that_is_called_twice_has_no_features_of_its_own(tmp_path):
     with pytest.raises(InvalidInput, match="the model must call its head once in a forward pass, got 2 calls"):
         train(TINY.replace(model=f"{__name__}:twice", model_options={}), tmp_path / "run")
+
+
+def test_batch_norm_over_one_sample_is_refused_by_name(tmp_path):
+    alone = TINY.replace(batch_size=1, epochs=1, measure=[1], model_options={"width": 8, "batch_norm": True})
+    with pytest.raises(InvalidInput) as error:
+        train(alone, tmp_path / "run")
+    assert str(error.value) == ("batch norm needs at least 2 samples in each process's part of a batch, got 1: give a "
+                                "larger batch_size, or a model without batch norm")

@@ -99,7 +99,7 @@ class Session:
         features: list[Tensor] = []
         with self.head_inputs(features, detached=isinstance(self._loss, SupConLoss)):
             for inputs, labels, own, whole in self._batches.epoch(self._inputs, epoch_seed(self.config.seed, epoch)):
-                with self._autocast():
+                with self._autocast(), _lone_sample_named(len(inputs)):
                     logits = self.model(inputs if augment is None else augment(inputs))
                 labels, logits, rows = labelled_rows(labels, _single(logits), _single(_only(features)))
                 share = own * processes() / whole
@@ -264,6 +264,18 @@ def reproducible(threads: int | None) -> Iterator[None]:
         cuda.benchmark = before[3]
         if devices:
             cuda.allow_tf32 = before[4]
+
+
+@contextmanager
+def _lone_sample_named(samples: int) -> Iterator[None]:
+    """In place of torch's word on batch norm over one value, what to change."""
+    try:
+        yield
+    except ValueError as error:
+        if "more than 1 value per channel" not in str(error):
+            raise
+        raise InvalidInput(f"batch norm needs at least 2 samples in each process's part of a batch, got {samples}: give "
+                           "a larger batch_size, or a model without batch norm") from None
 
 
 def finite(value: float) -> float | None:
