@@ -274,8 +274,8 @@ def _lone_sample_named(samples: int) -> Iterator[None]:
     except ValueError as error:
         if "more than 1 value per channel" not in str(error):
             raise
-        raise InvalidInput(f"batch norm needs at least 2 samples in each process's part of a batch, got {samples}: give "
-                           "a larger batch_size, or a model without batch norm") from None
+        raise InvalidInput(f"batch norm needs at least 2 samples in each process's part of a batch, got {samples}: "
+                           "give a larger batch_size, or a model without batch norm") from None
 
 
 def finite(value: float) -> float | None:
