@@ -13,7 +13,8 @@ from neuralcollapse.checks import InvalidInput
 from neuralcollapse.experiments.studies import STUDIES, run_study
 from neuralcollapse.experiments.studies.drawing import COLOURS
 from neuralcollapse.experiments.studies.rates import EPSILONS, METHODS, largest
-from neuralcollapse.experiments.studies.study import Setting, gallery_section, write_rows
+from neuralcollapse.experiments.studies.gallery import gallery_page, gallery_section
+from neuralcollapse.experiments.studies.study import Setting, write_rows
 from neuralcollapse.registry import references
 from neuralcollapse.show.palette import COLOURS as PALETTE
 from neuralcollapse.simulate.simulation import Simulation
@@ -147,3 +148,8 @@ def test_rows_come_back_with_their_types_and_nothing_where_there_is_no_number(tm
 
 def test_studies_draw_in_the_colours_of_every_other_picture():
     assert {name: PALETTE[name][0] for name in COLOURS} == COLOURS
+
+
+def test_the_gallery_in_the_documentation_is_what_is_registered():
+    written = (Path(__file__).parents[2] / "docs/gallery.md").read_text(encoding="utf-8")
+    assert written == gallery_page(), "run `python -m neuralcollapse.experiments.studies.gallery` into docs/gallery.md"

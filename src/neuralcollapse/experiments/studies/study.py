@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-import inspect
 import json
 import os
 from pathlib import Path
@@ -17,7 +16,7 @@ import torch
 
 from neuralcollapse.checks import InvalidInput, positive_number, shown
 from neuralcollapse.predict import Geometry
-from neuralcollapse.registry import Entry, Registry
+from neuralcollapse.registry import Registry
 from neuralcollapse.simulate import Progress
 from neuralcollapse.simulate.quantities import PARTS
 
@@ -100,6 +99,8 @@ def run_study(name: str, out: Path | str, *, quick: bool = False, seeds: int | N
     InvalidInput
         An unknown study, numbers that cannot be, no pyarrow to write data with.
     """
+    from neuralcollapse.experiments.studies.gallery import gallery_section  # it stands on this module
+
     entry = STUDIES[name]
     levels = None if ratios is None else tuple(_ratio(ratio) for ratio in ratios)
     if levels == ():
@@ -129,25 +130,6 @@ def run_study(name: str, out: Path | str, *, quick: bool = False, seeds: int | N
     path = folder / TABLE
     path.write_text(table, encoding="utf-8")
     return path
-
-
-def gallery_section(entry: Entry[Callable[[Setting], str]], setting: Setting) -> str:
-    """A study as a section of a page of Markdown: title, one paragraph, its picture and the command that drew it.
-
-    Examples
-    --------
-    >>> print(gallery_section(STUDIES["rates"], Setting(Path("studies/rates"), ratios=(1.0, 30.0))).splitlines()[-1])
-        neuralcollapse study rates --out studies/rates --ratios 1,30
-    """
-    title = entry.options["title"]
-    paragraph = " ".join((inspect.getdoc(entry.function) or "").split())
-    given = ["--quick"] if setting.quick else []
-    given += [] if setting.ratios is None else [f"--ratios {','.join(f'{ratio:g}' for ratio in setting.ratios)}"]
-    given += [] if setting.seeds is None else [f"--seeds {len(setting.seeds)} --seed {setting.seeds[0]}"]
-    given += [] if setting.steps is None else [f"--steps {setting.steps}"]
-    command = " ".join(["neuralcollapse study", entry.name, f"--out studies/{entry.name}", *given])
-    return (f"## {title}\n\n{paragraph} ({', '.join(entry.source)})\n\n"
-            f"![{title}]({entry.name}.png)\n\n    {command}\n")
 
 
 def reporter(label: str, tell: Callable[[str], None]) -> Callable[[Progress], None]:
