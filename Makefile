@@ -44,7 +44,7 @@ system:  ## Install the Debian package that the browser tests need (they are ski
 	@command -v chromium >/dev/null || (apt-get update -q && apt-get install -q -y --no-install-recommends chromium)
 
 docs: $(VENV)/.dev  ## Build the documentation into site/, every link checked
-	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 	@echo "Open site/index.html in a browser, or run $(BIN)/mkdocs serve."
 
 bench: $(VENV)/.dev  ## Run every benchmark and print its ratios (see benchmarks/RESULTS.md)
