@@ -8,7 +8,7 @@ import shlex
 
 ROOT = Path(__file__).parents[1]
 SHELLS = ("bash", "console", "shell", "sh")
-_FENCE = re.compile(r"^( *)```(\w*)\n(.*?)^\1```$", re.M | re.S)
+_FENCE = re.compile(r"^( *)```(\w*)[^\n]*\n(.*?)^\1```$", re.M | re.S)
 
 
 @dataclass(frozen=True)

@@ -12,8 +12,8 @@ import pytest
 from neuralcollapse.checks import InvalidInput
 from neuralcollapse.experiments.studies import STUDIES, run_study
 from neuralcollapse.experiments.studies.drawing import COLOURS
-from neuralcollapse.experiments.studies.rates import EPSILONS, METHODS, largest
 from neuralcollapse.experiments.studies.gallery import gallery_page, gallery_section
+from neuralcollapse.experiments.studies.rates import EPSILONS, METHODS, largest
 from neuralcollapse.experiments.studies.study import Setting, write_rows
 from neuralcollapse.registry import references
 from neuralcollapse.show.palette import COLOURS as PALETTE

@@ -1,6 +1,6 @@
 """The gallery of the studies: what each leaves of itself, and the page of all of them (`docs/gallery.md`).
 
-    python -m neuralcollapse.experiments.studies.gallery > docs/gallery.md
+`python -m neuralcollapse.experiments.studies.gallery > docs/gallery.md` writes it anew.
 """
 
 from __future__ import annotations
