@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 DEMO := runs/demo
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint types tests system docs bench clean
+.PHONY: help demo test lint types tests system docs notebooks bench clean
 
 help:  ## Say what can be made
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -46,6 +46,10 @@ system:  ## Install the Debian package that the browser tests need (they are ski
 docs: $(VENV)/.dev  ## Build the documentation into site/, every link checked
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 	@echo "Open site/index.html in a browser, or run $(BIN)/mkdocs serve."
+
+notebooks: $(VENV)/.dev  ## Make examples/notebooks from the scripts beside them
+	@mkdir -p examples/notebooks
+	@for script in examples/*.py; do $(BIN)/jupytext --quiet --to ipynb --output examples/notebooks/$$(basename $$script .py).ipynb $$script; done
 
 bench: $(VENV)/.dev  ## Run every benchmark and print its ratios (see benchmarks/RESULTS.md)
 	@for script in benchmarks/bench_*.py; do echo "== $$script"; $(BIN)/python $$script || exit 1; done

@@ -1,8 +1,10 @@
+# %% [markdown]
 """accelerate: scalars and pictures of the geometry in TensorBoard; W&B, MLflow and trackio by another `log_with`.
 
 python examples/accelerate_trackers.py
 """
 
+# %%
 import tempfile
 
 from accelerate import Accelerator
@@ -17,6 +19,7 @@ from torch.utils.data import DataLoader, TensorDataset
 import neuralcollapse as nc
 from neuralcollapse.measure.callbacks import gram_picture, log_to
 
+# %%
 torch.set_num_threads(1)
 torch.manual_seed(0)
 digits = load_digits()
@@ -26,6 +29,7 @@ pixels = torch.tensor((digits.data[kept] - digits.data.mean()) / digits.data.std
 loader = DataLoader(TensorDataset(pixels, torch.tensor(digits.target[kept])), batch_size=64, shuffle=True)
 model = nn.Sequential(nn.Linear(64, 256), nn.ReLU(), nn.Linear(256, 64), nn.ReLU(), nn.Linear(64, 10))
 
+# %%
 with tempfile.TemporaryDirectory() as folder:
     accelerator = Accelerator(cpu=True, log_with="tensorboard", project_dir=folder)  # or "wandb", "mlflow", "trackio"
     accelerator.init_trackers("digits")

@@ -1,3 +1,4 @@
+# %% [markdown]
 """A language model's head against the geometry of its token counts.
 
 A vocabulary is imbalanced by nature: here 12 tokens under a law like Zipf's. The text follows a fixed rule (each token
@@ -7,6 +8,7 @@ of the token counts, and away from the simplex that balanced classes would lead 
     python examples/language_model_head.py
 """
 
+# %%
 import numpy as np
 import torch
 from torch import nn
@@ -17,7 +19,7 @@ import neuralcollapse as nc
 VOCABULARY, LENGTH, WIDTH, RIDGE = 12, 8, 64, 0.03
 EPOCHS = 60
 
-
+# %%
 class LanguageModel(nn.Module):
     """Two causal transformer layers and a linear head of its own."""
 
@@ -38,7 +40,7 @@ class LanguageModel(nn.Module):
         """Logits, (batch, sequence, vocabulary)."""
         return self.head(self.features(tokens))
 
-
+# %%
 torch.set_num_threads(1)
 torch.manual_seed(0)
 rng = np.random.default_rng(0)
@@ -56,7 +58,7 @@ counts = np.bincount(text[:, 2:].ravel(), minlength=VOCABULARY)  # tokens that n
 model = LanguageModel()
 batches = list(zip(tokens.split(64), labels.split(64), strict=True))
 
-
+# %%
 def look(when):
     """Print where the head is."""
     result = nc.measure_model(model, batches, counts=counts, next_token=True)
@@ -66,7 +68,7 @@ def look(when):
           f"{values['distances']['etf']['classifiers']:.2f}")
     return result
 
-
+# %%
 print(f"{np.count_nonzero(counts)} tokens, {counts.max()} to {counts[counts > 0].min()} times each")
 look("before")
 optimiser = torch.optim.Adam([{"params": model.body.parameters()}, {"params": model.tokens.parameters()},

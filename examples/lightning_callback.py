@@ -1,3 +1,4 @@
+# %% [markdown]
 """Lightning: a callback that sees minority classes merge, and stops the run, while accuracy still rises.
 
 The weight decay is too strong: theory says that classes of 14 images share one classifier from λ = √14 on, and here
@@ -6,6 +7,7 @@ The weight decay is too strong: theory says that classes of 14 images share one 
     python examples/lightning_callback.py
 """
 
+# %%
 import logging
 import tempfile
 import warnings
@@ -25,7 +27,7 @@ from neuralcollapse.measure.callbacks.lightning import CollapseCallback
 
 WEIGHT_DECAY, FEATURE_PENALTY = 0.05, 0.5
 
-
+# %%
 class Classifier(pl.LightningModule):
     """A small MLP with ridges on its head and on its features."""
 
@@ -47,7 +49,7 @@ class Classifier(pl.LightningModule):
         return torch.optim.Adam([{"params": self.body.parameters()},
                                  {"params": self.head.parameters(), "weight_decay": WEIGHT_DECAY}], lr=3e-3)
 
-
+# %%
 warnings.simplefilter("ignore")  # Lightning's advice on workers and log intervals,
 warnings.simplefilter("always", MinoritiesMerging)  # but not this one
 logging.getLogger("lightning.pytorch.utilities.rank_zero").setLevel(logging.ERROR)
@@ -59,12 +61,14 @@ kept = counts.subsample(digits.target, np.random.default_rng(0))
 pixels = torch.tensor((digits.data[kept] - digits.data.mean()) / digits.data.std(), dtype=torch.float32)
 loader = DataLoader(TensorDataset(pixels, torch.tensor(digits.target[kept])), batch_size=64, shuffle=True)
 
+# %%
 callback = CollapseCallback(counts, every=1, stop=True, log=print)
 with tempfile.TemporaryDirectory() as folder:
     trainer = pl.Trainer(max_epochs=40, accelerator="cpu", logger=CSVLogger(folder), callbacks=[callback],
                          enable_progress_bar=False, enable_model_summary=False, enable_checkpointing=False)
     trainer.fit(Classifier(), loader)
 
+# %%
 accuracy = trainer.callback_metrics["accuracy"]
 print(f"stopped after epoch {trainer.current_epoch} of 40 at an accuracy of {accuracy:.2f}")
 print(f"logged: {', '.join(sorted(name for name in trainer.callback_metrics if name.startswith('nc/seli')))}")

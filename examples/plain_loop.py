@@ -1,3 +1,4 @@
+# %% [markdown]
 """A plain PyTorch loop, watched with three added lines.
 
 Digits with five classes of 140 images and five of 14. Weight decay on the head and a penalty on the features lead the
@@ -6,6 +7,7 @@ network to the geometry that theory predicts from these counts (SELI), which is 
     python examples/plain_loop.py
 """
 
+# %%
 import numpy as np
 from sklearn.datasets import load_digits
 import torch
@@ -17,6 +19,7 @@ import neuralcollapse as nc
 
 EPOCHS = 40
 
+# %%
 torch.set_num_threads(1)  # so small a network gains nothing from more
 torch.manual_seed(0)
 digits = load_digits()
@@ -25,6 +28,7 @@ kept = counts.subsample(digits.target, np.random.default_rng(0))
 pixels = torch.tensor((digits.data[kept] - digits.data.mean()) / digits.data.std(), dtype=torch.float32)
 loader = DataLoader(TensorDataset(pixels, torch.tensor(digits.target[kept])), batch_size=64, shuffle=True)
 
+# %%
 body = nn.Sequential(nn.Linear(64, 256), nn.ReLU(), nn.Linear(256, 256), nn.ReLU(), nn.Linear(256, 32))
 head = nn.Linear(32, 10, bias=False)
 model = nn.Sequential(body, head)
@@ -32,6 +36,7 @@ optimiser = torch.optim.Adam([{"params": body.parameters()}, {"params": head.par
                              lr=3e-3)
 schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, EPOCHS)
 
+# %%
 watch = nc.Watch(model, counts, epochs=EPOCHS, log=print)                       # 1
 for _ in range(EPOCHS):
     for images, labels in loader:
@@ -44,4 +49,5 @@ for _ in range(EPOCHS):
     schedule.step()
     report = watch.end_epoch()                                                  # 3
 
+# %%
 print(report.verdict)

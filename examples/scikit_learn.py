@@ -1,3 +1,4 @@
+# %% [markdown]
 """scikit-learn: the geometry of a fitted linear classifier, from its own arrays.
 
 Logistic regression on the raw pixels of digits, five classes of 140 images and five of 14. Pixels do not collapse;
@@ -6,6 +7,7 @@ the classifiers feel the imbalance all the same.
     python examples/scikit_learn.py
 """
 
+# %%
 import numpy as np
 from sklearn.datasets import load_digits
 from sklearn.linear_model import LogisticRegression

@@ -70,3 +70,28 @@ def test_the_plain_loop_takes_three_added_lines():
     marked = [line for line in (EXAMPLES / "plain_loop.py").read_text().splitlines() if re.search(r"# \d$", line)]
     assert [line.rsplit("# ")[-1] for line in marked] == ["1", "2", "3"]
     assert all("watch" in line for line in marked)
+
+
+def test_every_notebook_is_what_make_notebooks_gives():
+    jupytext = pytest.importorskip("jupytext")
+    made = {path.stem: path for path in (EXAMPLES / "notebooks").glob("*.ipynb")}
+    assert made.keys() == {Path(name).stem for name in EXPECTED}
+    for stem, path in made.items():
+        script, notebook = jupytext.read(EXAMPLES / f"{stem}.py"), jupytext.read(path)
+        assert [(cell.cell_type, cell.source) for cell in notebook.cells] == [
+            (cell.cell_type, cell.source) for cell in script.cells], "run `make notebooks`"
+
+
+@pytest.mark.parametrize("stem", ["plain_loop", "scikit_learn"])
+def test_a_notebook_runs_in_a_kernel_and_prints_what_the_script_does(stem, tmp_path):
+    pytest.importorskip("ipykernel")
+    code = (f"import nbformat; from nbclient import NotebookClient; import sys; "
+            f"notebook = nbformat.read({str(EXAMPLES / 'notebooks' / f'{stem}.ipynb')!r}, 4); "
+            "NotebookClient(notebook, timeout=300, kernel_name='python3').execute(); "
+            "print(''.join(out.get('text', '') for cell in notebook.cells for out in cell.get('outputs', ())))")
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path,
+                          env=os.environ | {"OMP_NUM_THREADS": "1", "PYTHONUTF8": "1", "IPYTHONDIR": str(tmp_path)})
+    assert done.returncode == 0, done.stderr
+    printed = iter(done.stdout.splitlines())
+    for line in EXPECTED[f"{stem}.py"][1]:
+        assert any(re.fullmatch(line, one) for one in printed), f"{line}\nin\n{done.stdout}"
