@@ -15,6 +15,7 @@ from jaxtyping import Float, Int
 import numpy as np
 
 from neuralcollapse.checks import InvalidInput, check_labels, parse_numbers, require_finite, require_moderate, shown
+from neuralcollapse.displays import counts_html
 from neuralcollapse.groups import Groups, group_equal
 
 
@@ -243,6 +244,8 @@ class ClassCounts:
     def groups(self) -> Groups:
         """Classes of equal count, in ascending order of count."""
         return group_equal(self.values)
+
+    _repr_html_ = counts_html
 
     def __len__(self) -> int:
         return self.k

@@ -28,6 +28,7 @@ import yaml
 
 from neuralcollapse.checks import InvalidInput, shown
 from neuralcollapse.counts import ClassCounts
+from neuralcollapse.experiments.displays import run_html
 from neuralcollapse.experiments.run_files import (
     append_line,
     json_bytes,
@@ -64,6 +65,8 @@ class Run:
 
     def __init__(self, path: Path):
         self.path = path
+
+    _repr_html_ = run_html
 
     def __repr__(self) -> str:
         return f"Run('{self.path}', {len(self.history)} epochs measured, finished={self.finished})"
