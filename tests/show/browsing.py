@@ -1,74 +1,56 @@
-"""A real browser for tests: what a page said, what it asked for, and pictures of what it showed."""
+"""A real browser for tests: pages that fail a test on any error or foreign request, and pictures of them."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Iterator
+from contextlib import contextmanager
 import os
 from pathlib import Path
 import shutil
-
-import pytest
+from typing import Any
 
 CHROMIUM = shutil.which("chromium")
+PATIENCE = 60_000  # milliseconds; for conditions that come true in a second where nothing else runs
 _FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
 
 
-@dataclass
-class Visit:
-    """One page in its own profile, and what happened there."""
-
-    page: object
-    pictures: Path
-    said: list[str] = field(default_factory=list)
-    asked: list[str] = field(default_factory=list)
-
-    def drawn(self) -> int:
-        """How many figures the page has, once all of them are drawn."""
-        self.page.wait_for_function(
-            "[...document.querySelectorAll('.plot')].every((plot) => plot.querySelector('.main-svg'))")
-        return self.page.locator(".plot").count()
-
-    def picture(self, name: str, **options) -> Path:
-        path = self.pictures / f"{name}.png"
-        self.page.screenshot(path=path, **options)
-        return path
-
-    def went_well(self) -> None:
-        """No error in the console, and no request that leaves the machine."""
-        assert self.said == []
-        assert [url for url in self.asked if not url.startswith(("file:", "data:", "blob:"))] == []
-
-
-@pytest.fixture(scope="module")
-def browser():
-    if CHROMIUM is None:
-        pytest.skip("needs chromium")
+@contextmanager
+def browser() -> Iterator[Any]:
+    """Chromium, for as long as a module of tests needs it."""
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as playwright:
-        chromium = playwright.chromium.launch(executable_path=CHROMIUM, args=_FLAGS)
-        yield chromium
-        chromium.close()
+        opened = playwright.chromium.launch(executable_path=CHROMIUM, args=_FLAGS)
+        try:
+            yield opened
+        finally:
+            opened.close()
 
 
-@pytest.fixture
-def visit(browser, tmp_path):
-    """Opens a file; pictures go to the test's folder, or to the one that NEURALCOLLAPSE_SCREENSHOTS names."""
-    pictures = Path(os.environ.get("NEURALCOLLAPSE_SCREENSHOTS", tmp_path))
-    pictures.mkdir(parents=True, exist_ok=True)
-    contexts = []
+@contextmanager
+def watched_page(opened: Any, **context: Any) -> Iterator[Any]:
+    """A new page; at its end nothing may have gone wrong: no error, no failed request, none to another host."""
+    wrong: list[str] = []
+    context_ = opened.new_context(**{"viewport": {"width": 1280, "height": 900}, **context})
+    context_.set_default_timeout(PATIENCE)
+    page = context_.new_page()
+    page.on("console", lambda message: wrong.append(message.text) if message.type == "error" else None)
+    page.on("pageerror", lambda error: wrong.append(str(error)))
+    page.on("request", lambda request: wrong.append(f"asked {request.url}") if not _own(request.url) else None)
+    page.on("response", lambda answer: wrong.append(f"{answer.status} {answer.url}") if answer.status >= 400 else None)
+    try:
+        yield page
+    finally:
+        context_.close()
+    assert wrong == []
 
-    def open_(path: Path, *, width=1200, dark=False) -> Visit:
-        context = browser.new_context(viewport={"width": width, "height": 900},
-                                      color_scheme="dark" if dark else "light")
-        contexts.append(context)
-        visited = Visit(context.new_page(), pictures)
-        visited.page.on("console", lambda line: line.type == "error" and visited.said.append(line.text))
-        visited.page.on("pageerror", lambda error: visited.said.append(str(error)))
-        visited.page.on("request", lambda request: visited.asked.append(request.url))
-        visited.page.goto(path.as_uri())
-        return visited
 
-    yield open_
-    for context in contexts:
-        context.close()
+def screenshot(page: Any, name: str, folder: Path, **options: Any) -> Path:
+    """A picture of a page in a temporary folder, or in the one that NEURALCOLLAPSE_SCREENSHOTS names."""
+    path = Path(os.environ.get("NEURALCOLLAPSE_SCREENSHOTS") or folder) / name
+    page.screenshot(path=path, **options)
+    return path
+
+
+def _own(url: str) -> bool:
+    return url.startswith(("file:", "http://127.0.0.1:", "data:", "blob:"))
