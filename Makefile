@@ -32,7 +32,7 @@ demo: $(VENV)/.installed  ## Train on the embedded digits, measure, and write ru
 test: lint types tests  ## Set up, lint, type-check and test
 
 lint: $(VENV)/.dev
-	$(BIN)/ruff check src tests benchmarks examples conftest.py
+	$(BIN)/ruff check src tests benchmarks examples hardening conftest.py
 
 types: $(VENV)/.dev
 	$(BIN)/mypy

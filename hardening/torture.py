@@ -49,7 +49,8 @@ def main(many: int = 1000, seed: int = 0) -> Check:
             if converged:
                 worst["gap"] = max(worst["gap"], gap)
             if not gap <= max(GAP_TOLERANCE, 2 * told):
-                check.fail(f"counts {counts.tolist()} at {share:.3g} of the total collapse: gap {gap:.1e}, told {told:.1e}")
+                check.fail(f"counts {counts.tolist()} at {share:.3g} of the total collapse: gap {gap:.1e}, told "
+                           f"{told:.1e}")
         check.count += 1
     check.figures = {"largest relative error in the limit": f"{worst['limit']:.0e}",
                      "largest duality gap": f"{worst['gap']:.0e}", "gaps missed and said so": unfinished}
@@ -77,7 +78,7 @@ def limit_error(rng: np.random.Generator, counts: np.ndarray) -> float:
 
 
 def gap_at(counts: np.ndarray, share: float) -> tuple[float, float, bool]:
-    """The relative gap in 50 digits of cross-entropy at a share of the total collapse, the gap told, and whether met."""
+    """At a share of the total collapse: the relative gap of cross-entropy in 50 digits, the gap told, whether met."""
     ridge = share * predict(counts, ridge=1.0).total_collapse
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", NotConverged)

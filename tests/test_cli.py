@@ -276,7 +276,12 @@ def test_several_files_are_one_document_and_one_table(cli, inputs):
     assert title == "Measured 3 files in the order given (D: distance to etf; class means centred on: classes)"
     assert heading.split() == ["file", "NC1", "NC1", "trace", "D_W", "D_M", "D_Z", "NC3", "NC4", "accuracy", "cos(w)",
                                "min", "cos(μ)", "min"]
-    for name, row, epoch in zip(files, rows, values["epochs"], strict=True):
+    assert rows[3:5] == ["", "over the 3 files     "]
+    # The second file has no class mean for one class, so that half of its numbers are missing.
+    assert {row.split()[-1] for row in rows[5:-2]} <= {"█·█", "▁·▁", "███"}
+    assert [row.rsplit(maxsplit=1)[0] for row in rows[5:-2]] == [
+        "NC1", "NC1 trace", "D_W", "D_M", "D_Z", "NC3", "NC4", "accuracy", "cos(w) min", "cos(μ) min"]
+    for name, row, epoch in zip(files, rows[:3], values["epochs"], strict=True):
         numbers = (epoch["nc1"]["pinv"], epoch["nc1"]["trace"], *(epoch["distance"][part] for part in (
             "classifiers", "embeddings", "logits")), epoch["nc3"], epoch["nc4"], epoch["accuracy"]["overall"],
             *(epoch["cosines"][part]["minority_minority"] for part in ("classifiers", "embeddings")))
@@ -441,25 +446,40 @@ def test_a_pipe_gets_plain_text_in_whatever_encoding():
     result = run("predict", "--counts", "10,10,1,1", env=plain_environment(PYTHONIOENCODING="ascii"))
     assert (result.code, result.err) == (0, "")
     assert "\x1b" not in result.out
-    assert "?w?" in result.out  # ‖w‖
+    assert "|w|" in result.out  # ‖w‖
+    assert "from lambda = 1 on" in result.out
+    assert "?" not in result.out
+    result = run("predict", "--long-tail", "k=30,ratio=100,n_max=500", env=plain_environment(PYTHONIOENCODING="ascii"))
+    assert (result.code, result.err) == (0, "")
+    assert "from n = 500" not in result.out  # a sketch is left out where there are no blocks
+    assert "?" not in result.out
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="needs a pseudo-terminal")
+@pytest.mark.parametrize("args", [["--help"], ["predict", "--long-tail", "k=30,ratio=100,n_max=500"],
+                                  ["measure", "FILE"], ["measure", "FILE", "FILE", "FILE"]], ids=len)
 @pytest.mark.parametrize("no_color", [False, True])
-def test_colours_in_a_terminal_unless_NO_COLOR(no_color):
+def test_colours_in_a_terminal_unless_NO_COLOR(inputs, args, no_color):
     import pty
 
     ours, theirs = pty.openpty()
-    environment = plain_environment(TERM="xterm-256color", NO_COLOR="1")
+    environment = plain_environment(TERM="xterm-256color", NO_COLOR="1", COLUMNS="60")
     if not no_color:
         del environment["NO_COLOR"]
-    process = subprocess.Popen(command("--help"), stdout=theirs, stderr=theirs, env=environment)
+    given = [inputs / "good.npz" if arg == "FILE" else arg for arg in args]
+    process = subprocess.Popen(command(*given), stdout=theirs, stderr=theirs, env=environment)
     os.close(theirs)
     screen = all_that_was_shown(ours)
     assert process.wait() == 0
-    assert b"predict" in screen
     colour = re.search(rb"\x1b\[(\d+;)*([34][0-7]|9[0-7]|[34]8;[0-9;]+)m", screen)
-    assert (colour is None) == no_color
+    assert colour is None or not no_color
+    if args == ["--help"]:  # tables have no colour of their own: bold and dim are enough
+        assert (colour is None) == no_color
+    assert b"\x1b[" in screen
+    plain = re.sub(rb"\x1b\[[0-9;]*m", b"", screen).decode()
+    assert max(map(len, plain.splitlines())) <= 60
+    if args != ["--help"]:
+        assert re.search("[▁-█]{6}" if args.count("FILE") == 0 else "NC1", plain)
 
 
 # -- bad input ----------------------------------------------------------------------------------------

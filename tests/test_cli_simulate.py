@@ -16,7 +16,7 @@ def test_simulate_prints_a_table_of_its_runs(cli, monkeypatch):
     assert (code, err) == (0, "")
     assert out.startswith("Simulated: multipliers on ce, 2 runs of 600 gradients, 4 classes; distances to seli\n")
     table = [line.split() for line in out.splitlines()[1:4]]
-    assert table[0] == ["run", "seed", "D_W", "D_M", "D_Z", "margin", "D_W"]
+    assert table[0] == ["run", "seed", "D_W", "D_M", "D_Z", "margin", "D_W", "along", "log", "step"]
     runs = simulate([10, 10, 1, 1], "multipliers", steps=600, symmetric=True, seeds=2)
     for row, cell in zip(table[1:], range(2), strict=True):
         shown = [float(value) for value in row[2:5]]

@@ -15,6 +15,7 @@ from jaxtyping import Float, Int
 import numpy as np
 
 from neuralcollapse.checks import InvalidInput, check_labels, parse_numbers, positive_number, shown
+from neuralcollapse.displays import counts_html
 from neuralcollapse.given_counts import by_key, checked
 from neuralcollapse.groups import Groups, group_equal
 
@@ -241,6 +242,8 @@ class ClassCounts:
     def groups(self) -> Groups:
         """Classes of equal count, in ascending order of count."""
         return group_equal(self.values)
+
+    _repr_html_ = counts_html
 
     def __len__(self) -> int:
         return self.k

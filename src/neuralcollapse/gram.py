@@ -5,6 +5,7 @@ from __future__ import annotations
 from jaxtyping import Float, Int
 import numpy as np
 
+from neuralcollapse.displays import gram_html, gram_line
 from neuralcollapse.low_rank import DiagonalPlusLowRank
 
 __all__ = ["DiagonalPlusLowRank", "Gram"]
@@ -21,6 +22,8 @@ class Gram(DiagonalPlusLowRank):
     >>> simplex.cosines()[0].round(3).tolist()
     [1.0, -0.333, -0.333, -0.333]
     """
+
+    __repr__, _repr_html_ = gram_line, gram_html
 
     @property
     def norms(self) -> Float[np.ndarray, " k"]:

@@ -9,11 +9,12 @@ import shutil
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
-from test_report import CHROMIUM, HOSTILE, Parsed, browse
+from test_report import HOSTILE, Parsed
 
 from neuralcollapse.counts import ClassCounts
 from neuralcollapse.experiments.comparison import read_runs, runs_table
-from neuralcollapse.show.comparison import curves, render_comparison, write_comparison
+from neuralcollapse.show.comparison import render_comparison, write_comparison
+from neuralcollapse.show.figures import curves
 
 STEP = ClassCounts.step(4, 10, 0.5, n_min=5)
 
@@ -139,10 +140,6 @@ def test_names_stay_text_and_nothing_is_loaded(make_run, save_run, tmp_path):
     plots = {attributes["id"] for _, attributes in page.tags if attributes.get("role") == "img"}
     assert plots == set(page.data["figures"])
     assert len(plots) == 9
-    if CHROMIUM is not None:
-        shown = browse(path)
-        assert "CONSOLE" not in shown.stderr, shown.stderr
-        assert shown.stdout.count("js-plotly-plot") >= 9
 
 
 @pytest.mark.parametrize(("given", "reason"), [(["none"], "'none' is no folder"), (["empty"], "'empty' holds no runs"),

@@ -18,10 +18,11 @@ from neuralcollapse.predict import ridge_path
 from neuralcollapse.show.along import event_line, summarise
 from neuralcollapse.show.charts import Mark, Sweep
 from neuralcollapse.show.class_axis import split_cosines
+from neuralcollapse.show.console import sparkline
 from neuralcollapse.show.facts import norm_ratio
 from neuralcollapse.show.figures import path_charts, path_figure, save_path
 from neuralcollapse.show.path_figures import event_marks
-from neuralcollapse.show.terminal import print_path, sparkline
+from neuralcollapse.show.terminal import print_path
 
 KINDS = {"step": [10, 10, 1, 1], "balanced": [30, 30, 30], "tail": ClassCounts.long_tail(12, 100, 500),
          "one minority": [50, 40, 5], "two": [9, 2], "groups": [1] * 3 + [2] * 3 + [4] * 3 + [9] * 3 + [50] * 3}
@@ -148,7 +149,7 @@ def test_table_is_plain_and_narrow(path):
     assert max(map(len, text.splitlines())) <= 90
     for event in path.events:
         assert f"• {event_line(event)}" in " ".join(text.replace("\n", " ").split())
-    rows = text[text.index("rank"):text.index("Distance to")].splitlines()[1:]
+    rows = text[text.index("rank"):text.index("\nfrom λ = ")].splitlines()[1:]
     assert len([row for row in rows if row.strip()]) == 12
 
 

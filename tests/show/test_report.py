@@ -7,22 +7,17 @@ from hashlib import sha256
 from html.parser import HTMLParser
 import json
 import re
-import shutil
-import subprocess
 
 import pytest
 
 from neuralcollapse.checks import InvalidInput
 from neuralcollapse.counts import ClassCounts
 from neuralcollapse.experiments.run import Run
-from neuralcollapse.predict import predict, ridge_path
-from neuralcollapse.show import save_prediction, write_report
-from neuralcollapse.show.figures import save_path
+from neuralcollapse.show import write_report
 from neuralcollapse.show.report import render
 
 HOSTILE = ["<script>document.title='broken'</script>", "</script><img src=x onerror=\"document.title='broken'\">",
            '"><b onmouseover=alert(1)>&amp;', "<a href='https://example.org'>x</a> $x_1$ %{x} \u2028", "plain"]
-CHROMIUM = shutil.which("chromium")
 
 
 class Parsed(HTMLParser):
@@ -149,42 +144,3 @@ def test_bad_places_are_named_in_one_line(make_run, tmp_path):
         write_report(tmp_path / "nothing")
     with pytest.raises(InvalidInput, match=r"^cannot write '.*': No such file or directory$"):
         write_report(make_run(ClassCounts([5, 5])), tmp_path / "nowhere" / "report.html")
-
-
-@pytest.mark.skipif(CHROMIUM is None, reason="needs chromium")
-def test_in_a_browser(make_run, tmp_path):
-    run = make_run(ClassCounts([50, 40, 30, 5, 5], HOSTILE))
-    path = write_report(run, tmp_path / "report.html")
-    shown = browse(path)
-    drawn = Parsed(shown.stdout)
-    assert "broken" not in re.search(r"<title>(.*?)</title>", shown.stdout).group(1)
-    assert "CONSOLE" not in shown.stderr, shown.stderr
-    assert "Uncaught" not in shown.stderr, shown.stderr
-    for identity in Parsed(path.read_text()).data["figures"]:
-        place = next(attributes for _, attributes in drawn.tags if attributes.get("id") == identity)
-        assert "js-plotly-plot" in (place["class"] or "")
-    assert not [1 for tag, attributes in drawn.tags if tag == "a" and attributes.get("class") != "skip"]
-    assert "plain" in drawn.text
-
-
-@pytest.mark.skipif(CHROMIUM is None, reason="needs chromium")
-def test_a_prediction_in_a_browser(tmp_path):
-    path = save_prediction(predict(ClassCounts([50, 40, 30, 5, 5], HOSTILE)), tmp_path / "seli.html")
-    shown = browse(path)
-    assert "CONSOLE" not in shown.stderr, shown.stderr
-    assert shown.stdout.count("js-plotly-plot") >= 5
-
-
-@pytest.mark.skipif(CHROMIUM is None, reason="needs chromium")
-def test_a_path_in_a_browser(tmp_path):
-    shown = browse(save_path(ridge_path([50, 40, 30, 5, 5], points=10), tmp_path / "path.html", ridge=0.5))
-    assert "CONSOLE" not in shown.stderr, shown.stderr
-    assert shown.stdout.count("js-plotly-plot") >= 7
-    assert "your λ" in shown.stdout
-
-
-def browse(path):
-    return subprocess.run(
-        [CHROMIUM, "--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking",
-         f"--user-data-dir={path.parent / 'profile'}", "--enable-logging=stderr", "--virtual-time-budget=10000",
-         "--dump-dom", path.as_uri()], capture_output=True, text=True, timeout=120, check=True)

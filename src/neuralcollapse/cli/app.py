@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 from io import TextIOWrapper
 import json
 import sys
@@ -16,6 +17,20 @@ app = typer.Typer(
     rich_markup_mode="rich", pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
     epilog="Start with:  neuralcollapse predict --counts 10,10,1,1   ·   neuralcollapse train --out runs/first")
+
+_PLAIN = "neuralcollapse.plain"
+_SPELT = {"‖": "|", "λ": "lambda", "μ": "mu", "ρ": "rho", "δ": "delta", "Δ": "Delta", "ι": "iota", "ω": "omega",
+          "τ": "tau", "γ": "gamma", "Σ": "sum", "√": "sqrt", "→": "->", "≥": ">=", "≤": "<=", "×": "x", "−": "-",
+          "–": "-", "…": "...", "·": "-", "•": "*"}
+
+
+def _spelt(error: UnicodeError) -> tuple[str, int]:
+    """In place of what an output cannot show, such as ‖μ‖ in ASCII."""
+    assert isinstance(error, UnicodeEncodeError)
+    return "".join(_SPELT.get(letter, "?") for letter in error.object[error.start:error.end]), error.end
+
+
+codecs.register_error(_PLAIN, _spelt)
 
 # Newer typer carries its own click: take the base of usage errors from whichever it uses.
 _UsageProblem: type[Exception] = next(base for base in typer.BadParameter.__mro__ if base.__name__ == "ClickException")
@@ -47,7 +62,7 @@ def main() -> None:
     """Run the command line; bad input ends with one line on stderr and exit code 2."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):
-            stream.reconfigure(errors="replace")  # ‖μ‖ on a terminal that cannot show it
+            stream.reconfigure(errors=_PLAIN)
     try:
         code = app(sys.argv[1:] or ["--help"], prog_name="neuralcollapse", standalone_mode=False)
     except InvalidInput as error:

@@ -13,6 +13,7 @@ from torchmetrics import Metric
 from neuralcollapse.checks import InvalidInput, shown
 from neuralcollapse.counts import ClassCounts
 from neuralcollapse.measure.decisions import DecisionCounts, decide_from_logits
+from neuralcollapse.measure.displays import metric_html
 from neuralcollapse.measure.heads import read_head
 from neuralcollapse.measure.measured import check_center
 from neuralcollapse.measure.measurement import Measurement, finish
@@ -152,6 +153,12 @@ class CollapseMetric(Metric):
 
     def measurement(self) -> Measurement:
         """The whole measurement of this process's samples (of all processes' inside a sync)."""
+        moments, measured = self._measured()
+        if self.nc4:
+            self.previous_means, self.previous_counts = moments.means, moments.counts
+        return measured
+
+    def _measured(self) -> tuple[Moments, Measurement]:
         moments, decisions = self._finished()
         if not bool(moments.counts.any()):
             raise InvalidInput("nothing to measure yet: call update(features, labels) first")
@@ -159,10 +166,14 @@ class CollapseMetric(Metric):
         head = None if module is None else read_head(module)
         compared = self._known is not None and head is not None
         samples = None if head is None else decisions.statistics(int(self.disagreements) if compared else None)
-        if self.nc4:
-            self.previous_means, self.previous_counts = moments.means, moments.counts
-        return finish(moments, samples, head, nc4_means="previous" if compared else None,
-                      counts=self.counts_declared, names=None, targets=self.targets, center=self.center)
+        return moments, finish(moments, samples, head, nc4_means="previous" if compared else None,
+                               counts=self.counts_declared, names=None, targets=self.targets, center=self.center)
+
+    def __repr__(self) -> str:
+        return f"CollapseMetric({self.num_classes} classes, {self.num_features} features)"
+
+    def _repr_html_(self) -> str:
+        return metric_html(repr(self), self._measured()[1] if bool(self.metric_state["counts"].any()) else None)
 
     def compute(self) -> dict[str, Tensor]:
         """Every metric as one flat dictionary of float64 scalars."""

@@ -15,6 +15,7 @@ from torch import Tensor
 from neuralcollapse.checks import InvalidInput
 from neuralcollapse.counts import ClassCounts
 from neuralcollapse.measure.decisions import Head
+from neuralcollapse.measure.displays import measurement_html
 from neuralcollapse.measure.measured import METRICS, Measured, SampleStatistics, centred
 from neuralcollapse.measure.merging import Moments
 from neuralcollapse.measure.spectrum import BetweenSpectrum
@@ -43,6 +44,8 @@ class Measurement:
     def __init__(self, measured: Measured, target: str):
         self.measured = measured
         self.target = target
+
+    _repr_html_ = measurement_html
 
     def __repr__(self) -> str:
         values = self.to_dict()

@@ -13,6 +13,7 @@ import numpy as np
 from neuralcollapse.checks import InvalidInput, did_you_mean, positive_number
 from neuralcollapse.counts import ClassCounts, plain_number
 from neuralcollapse.gram import DiagonalPlusLowRank, Gram
+from neuralcollapse.predict.displays import geometry_html, geometry_line
 from neuralcollapse.registry import Registry
 
 GEOMETRIES: Registry[Any] = Registry("loss")
@@ -102,6 +103,8 @@ class Geometry:
     norm: str | None = None
     margin: float | None = None
     unique: bool | None = None
+
+    __repr__, _repr_html_ = geometry_line, geometry_html
 
     @property
     def k(self) -> int:

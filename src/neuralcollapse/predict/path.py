@@ -12,6 +12,7 @@ from scipy.optimize import minimize_scalar
 
 from neuralcollapse.checks import InvalidInput, OutsideTheory, positive_number
 from neuralcollapse.counts import ClassCounts
+from neuralcollapse.predict.displays import path_html, path_line
 from neuralcollapse.predict.geometry import GEOMETRIES, Geometry, Setting, geometry_at, predict
 from neuralcollapse.predict.symmetry import Point
 
@@ -67,6 +68,8 @@ class RidgePath:
     ranks: Int[np.ndarray, " p"]
     events: tuple[Event, ...]
     at: Callable[..., Geometry]
+
+    __repr__, _repr_html_ = path_line, path_html
 
     def to_dict(self) -> dict[str, Any]:
         """The path as JSON-ready numbers, finite or None (`predict --path --json`)."""

@@ -2,10 +2,12 @@
 
 distances(run).plotly()            a plotly Figure
 distances(run).matplotlib()        the same as a matplotlib Figure
+curves(read_runs(folders))         many runs on common axes
 save_prediction(geometry, file)    a file
 save_path(path, file)              the same for a path along the ridge
 """
 
+from neuralcollapse.show.comparison_figures import curves
 from neuralcollapse.show.path_figures import path_charts, path_figure, save_path
 from neuralcollapse.show.prediction import (
     predicted_grams,
@@ -25,7 +27,7 @@ from neuralcollapse.show.run_figures import (
 )
 
 __all__ = [
-    "accuracies", "collapse", "distances", "grams", "norms", "path_charts", "path_figure", "predicted_grams",
+    "accuracies", "collapse", "curves", "distances", "grams", "norms", "path_charts", "path_figure", "predicted_grams",
     "predicted_norms", "prediction_charts", "prediction_figure", "save_path", "save_prediction", "summary_figure",
     "training",
 ]

@@ -7,9 +7,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from rich.console import Console
 from rich.markup import escape
-from rich.table import Table
 
-from neuralcollapse.show.terminal import sparkline
+from neuralcollapse.show.console import print_table, sketch
 
 if TYPE_CHECKING:  # it loads torch
     from neuralcollapse.simulate import Simulation
@@ -26,24 +25,21 @@ def print_simulation(runs: Simulation, console: Console) -> None:
                          f"gradients, {runs.profiles[0].k:,} classes; distances to {target}"), style="bold",
                   highlight=False)
     varying = [name for name in runs.cells[0] if name != "profile" and len({cell[name] for cell in runs.cells}) > 1]
-    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
-    for title in ("run", *varying, *_PARTS, "margin"):
-        table.add_column(escape(title), justify="right")
-    table.add_column("D_W")
+    headings, rows = ["run", *varying, *_PARTS, "margin", "D_W along log step"], []
     for c, cell in enumerate(runs.cells[:_SHOWN]):
         row = [str(c), *(f"{cell[name]:.3g}" for name in varying)]
         if c in runs.diverged:
-            table.add_row(*row, "diverged", "", "", "", f"found after step {runs.diverged[c]:,}")
+            rows.append([*row, "diverged", "", "", "", f"found after step {runs.diverged[c]:,}"])
             continue
         row += [_number(runs[f"{target}/{part}"][c, -1]) for part in _PARTS.values()]
-        table.add_row(*row, _number(runs["margin"][c, -1]), sparkline(runs[f"{target}/classifiers"][c], _WIDTH))
-    console.print(table)
+        rows.append([*row, _number(runs["margin"][c, -1]), sketch(console, runs[f"{target}/classifiers"][c], _WIDTH)])
+    print_table(console, headings, rows, left=0)
     if len(runs) > _SHOWN:
         console.print(f"  ({len(runs) - _SHOWN:,} more runs: --json or --out has them)", highlight=False)
     ridges, sizes = (", ".join(f"{value:.3g}" for value in sorted({cell[name] for cell in runs.cells}))
                      for name in ("ridge", "step"))
     console.print(f"\nRidge λ {ridges} with the loss summed over samples; step {sizes}. The margin is the smallest "
-                  "over ‖W‖‖H‖; the sketch runs along log step.", style="dim", highlight=False)
+                  "over ‖W‖‖H‖.", style="dim", highlight=False)
 
 
 def _number(value: float) -> str:

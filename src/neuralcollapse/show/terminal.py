@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import reduce
 from operator import getitem
 from typing import TYPE_CHECKING, Any
 
 from jaxtyping import Bool, Float
 import numpy as np
+from rich.cells import cell_len
 from rich.console import Console
 from rich.markup import escape
-from rich.table import Table
 
+from neuralcollapse.notebook import number, spread
 from neuralcollapse.predict import CollapseSafety, Geometry
 from neuralcollapse.predict.path import RidgePath
 from neuralcollapse.show.along import KINDS, event_line, summarise
 from neuralcollapse.show.class_axis import split_cosines
+from neuralcollapse.show.console import print_table, sketch
 from neuralcollapse.show.facts import PAIRS, norm_ratio
 from neuralcollapse.show.path_figures import limit_name
 
@@ -24,15 +26,15 @@ if TYPE_CHECKING:  # it loads torch, which a prediction can do without
     from neuralcollapse.measure import Measurement
 
 _CLASSES_LISTED = 20
-_ROWS, _BLOCKS, _ZERO = 12, "▁▂▃▄▅▆▇█", 1e-9
+_EPOCHS, _WIDEST = 3, 40  # files from which their course is sketched, and the width of a sketch
+_ROWS, _ZERO = 12, 1e-9
+_SHAPE = 6  # values from which a sketch says more than the numbers
 # What several measurements are told apart by, and where in `Measurement.to_dict` it is.
 _EPOCH_NUMBERS = {
     "NC1": ("nc1", "pinv"), "NC1 trace": ("nc1", "trace"), "D_W": ("distance", "classifiers"),
     "D_M": ("distance", "embeddings"), "D_Z": ("distance", "logits"), "NC3": ("nc3",), "NC4": ("nc4",),
     "accuracy": ("accuracy", "overall"), "cos(w) min": ("cosines", "classifiers", "minority_minority"),
     "cos(μ) min": ("cosines", "embeddings", "minority_minority")}
-_NUMERIC = (*_EPOCH_NUMBERS, "λ", "‖w‖ maj/min", "‖μ‖ maj/min", "to SELI", "to the limit λ → 0", "to ETF", "rank",
-            "samples", "‖w‖", "‖μ‖", "classifiers", "embeddings", "both")
 
 
 def print_geometry(geometry: Geometry, console: Console) -> None:
@@ -41,19 +43,19 @@ def print_geometry(geometry: Geometry, console: Console) -> None:
     one_by_one = counts.k <= _CLASSES_LISTED
     _title(console, f"Predicted geometry: {geometry.loss}, {counts.k:,} classes, n = {counts.n:,}, "
                    f"ratio {counts.ratio:g}")
-    table = _table("class" if one_by_one else "one class of", "samples", "‖w‖", "‖μ‖")
     w, m = geometry.classifiers.norms, geometry.embeddings.norms
-    for c in range(counts.k) if one_by_one else _spread(groups.first[::-1].tolist()):
-        label = counts.names[c] if one_by_one else f"{groups.sizes[groups.index[c]]:,}"
-        table.add_row(escape(label), f"{counts.values[c]:,g}", f"{w[c]:.4g}", f"{m[c]:.4g}")
-    console.print(table)
+    print_table(console, ["class" if one_by_one else "one class of", "samples", "‖w‖", "‖μ‖"], [
+        [counts.names[c] if one_by_one else f"{groups.sizes[groups.index[c]]:,}", f"{counts.values[c]:,g}",
+         f"{w[c]:.4g}", f"{m[c]:.4g}"]
+        for c in (range(counts.k) if one_by_one else spread(groups.first[::-1].tolist(), _CLASSES_LISTED))])
+    if groups.sizes.size >= _SHAPE:
+        many_to_few = groups.first[::-1]
+        _print_sketches(console, f"from n = {counts.n_max:,g} to {counts.n_min:,g}",
+                        {"‖w‖": (w[many_to_few],), "‖μ‖": (m[many_to_few],)})
     console.print()
-    angles = _table("mean cosine of", "classifiers", "embeddings")
     cosines = [split_cosines(gram, counts.minority) for gram in (geometry.classifiers, geometry.embeddings)]
-    for key, label in PAIRS:
-        if cosines[0][key] is not None:
-            angles.add_row(label, *(_number(part[key]) for part in cosines))
-    console.print(angles)
+    print_table(console, ["mean cosine of", "classifiers", "embeddings"], [
+        [label, *(number(part[key]) for part in cosines)] for key, label in PAIRS if cosines[0][key] is not None])
     merge, total = (geometry.thresholds[key] for key in ("minority_collapse", "total_collapse"))
     if total is not None:
         first = "" if merge is None else f"equal classes merge from λ = {merge:.4g} on, "
@@ -86,21 +88,21 @@ def print_measurement(measurement: Measurement, console: Console) -> None:
     measured = measurement.measured
     _title(console, f"Measured on {int(measured.seen.sum()):,} samples of {measured.k:,} classes "
                    f"(class means centred on: {measured.center})")
-    table = _table("", "classifiers", "embeddings", "both")
     distance, nc1, nc2 = values["distance"], values["nc1"], values["nc2"]
-    table.add_row("NC1  within-class / between-class (pinv; trace)", "", "",
-                  f"{_number(nc1['pinv'])}; {_number(nc1['trace'])}")
-    table.add_row("CDNV", "", "", _number(values["cdnv"]))
-    for label, key in (("NC2  variation of norms", "norm_cv"), ("NC2  angles off the simplex", "angle"),
-                       ("NC2  distance to ETF", "etf_distance")):
-        table.add_row(label, _number(nc2["classifiers"][key]), _number(nc2["embeddings"][key]), "")
-    table.add_row("NC3  duality", "", "", _number(values["nc3"]))
-    table.add_row("NC4  disagreement with nearest mean", "", "", _number(values["nc4"]))
-    table.add_row(f"Distance to {distance['target']}", _number(distance["classifiers"]),
-                  _number(distance["embeddings"]), _number(distance["logits"]))
-    table.add_row("Margin, smallest; accuracy", "", "",
-                  f"{_number(values['margins']['min'])}; {_number(values['accuracy']['overall'])}")
-    console.print(table)
+    print_table(console, ["", "classifiers", "embeddings", "both"], [
+        ["NC1  within / between classes (pinv)", "", "", number(nc1["pinv"])],
+        ["NC1  the same by traces", "", "", number(nc1["trace"])],
+        ["CDNV", "", "", number(values["cdnv"])],
+        *([label, number(nc2["classifiers"][key]), number(nc2["embeddings"][key]), ""] for label, key in (
+            ("NC2  variation of norms", "norm_cv"), ("NC2  angles off the simplex", "angle"),
+            ("NC2  distance to ETF", "etf_distance"))),
+        ["NC3  duality", "", "", number(values["nc3"])],
+        ["NC4  disagreement with nearest mean", "", "", number(values["nc4"])],
+        [f"Distance to {distance['target']}", *(number(distance[part]) for part in (
+            "classifiers", "embeddings", "logits"))],
+        ["Smallest margin", "", "", number(values["margins"]["min"])],
+        ["Accuracy", "", "", number(values["accuracy"]["overall"])]])
+    _print_classes(measurement, values, console)
     _print_groups(measurement, values, console)
     estimate = measurement.lambda_eff()
     if estimate is not None:
@@ -116,11 +118,15 @@ def print_measurements(names: Sequence[str], measurements: Sequence[Measurement]
     samples = f", {int(first.measured.seen.sum()):,} samples of {first.measured.k:,} classes each" if same else ""
     _title(console, f"Measured {len(measurements):,} files in the order given{samples} "
                    f"(D: distance to {first.target}; class means centred on: {first.measured.center})")
-    table = _table("file", *_EPOCH_NUMBERS)
-    for name, measurement in zip(names, measurements, strict=True):
-        values: Any = measurement.to_dict()
-        table.add_row(escape(name), *(_number(reduce(getitem, path, values)) for path in _EPOCH_NUMBERS.values()))
-    console.print(table)
+    dictionaries = [measurement.to_dict() for measurement in measurements]
+    series = {title: np.array([reduce(getitem, path, values) for values in dictionaries], dtype=np.float64)
+              for title, path in _EPOCH_NUMBERS.items()}
+    print_table(console, ["file", *series], [[name, *(number(values[i]) for values in series.values())]
+                                             for i, name in enumerate(names)])
+    if len(names) >= _EPOCHS:
+        _print_sketches(console, f"over the {len(names):,} files", {
+            title: (values,) for title, values in series.items() if np.isfinite(values).any()})
+        console.print("\nA sketch goes from 0, or the smallest value if that is below, to the largest.", style="dim")
 
 
 def print_path(path: RidgePath, console: Console) -> None:
@@ -129,18 +135,18 @@ def print_path(path: RidgePath, console: Console) -> None:
     _title(console, f"Along the ridge λ: {path.geometries[0].loss}, {counts.k:,} classes, n = {counts.n:,}, "
                    f"ratio {counts.ratio:g}")
     one, limit = counts.balanced, limit_name(path)
-    table = _table("λ", *(() if one else ("‖w‖ maj/min", "‖μ‖ maj/min", "cos(w) min")), f"to {limit}", "to ETF", "rank")
+    headings = ["λ", *(() if one else ("‖w‖ maj/min", "‖μ‖ maj/min", "cos(w) min")), f"to {limit}", "to ETF", "rank"]
+    rows = []
     ratios = [summary.ratio(kind) for kind in KINDS]
     for i in np.unique(np.linspace(0, path.ridges.size - 1, _ROWS).round().astype(int)):
         shape = () if one else (ratios[0][i], ratios[1][i], summary.cosines["classifiers", "minority_minority"][i])
         far = [0.0 if values[i] < _ZERO else values[i]
                for values in (path.to_limit["classifiers"], path.to_etf["classifiers"])]
         values = (*shape, *far)
-        table.add_row(f"{path.ridges[i]:.2g}", *(_number(None if np.isnan(value) else value) for value in values),
-                      f"{path.ranks[i]:,}")
-    console.print(table)
-    console.print(f"\nDistance to {limit} from λ = {path.ridges[0]:.2g} to {path.ridges[-1]:.2g}:  "
-                  f"{sparkline(path.to_limit['classifiers'])}", highlight=False)
+        rows.append([f"{path.ridges[i]:.2g}", *map(number, values), f"{path.ranks[i]:,}"])
+    print_table(console, headings, rows, left=0)
+    _print_sketches(console, f"from λ = {path.ridges[0]:.2g} to {path.ridges[-1]:.2g}",
+                    {f"Distance to {limit}": (path.to_limit["classifiers"],)})
     console.print()
     events = path.events if len(path.events) <= _ROWS else (*path.events[:_ROWS - 2], *path.events[-2:])
     for event in events:
@@ -151,18 +157,33 @@ def print_path(path: RidgePath, console: Console) -> None:
                   style="dim", highlight=False)
 
 
-def sparkline(values: Float[np.ndarray, " p"], width: int = 40) -> str:
-    """Values from 0 to their largest as one line of blocks; a dot where there is none.
+def _print_classes(measurement: Measurement, values: dict[str, Any], console: Console) -> None:
+    """Norms beside their prediction and margins as sketches over the classes, from many samples to few."""
+    measured = measurement.measured
+    geometry = measured.targets.get(measurement.target)
+    if geometry is None or measured.k < _SHAPE:
+        return
+    n = geometry.counts.values
+    order = np.argsort(-n, kind="stable")
+    margins = values["margins"]["per_class"]
+    series = {"‖w‖": (values["norms"]["classifiers"], geometry.classifiers.norms),
+              "‖μ‖": (values["norms"]["embeddings"], geometry.embeddings.norms),
+              "margin": (margins and margins["mean"], np.full(n.size, np.nan))}
+    _print_sketches(console, f"by class, n = {n[order[0]]:,g} to {n[order[-1]]:,g}", {
+        name: tuple(np.array(values, dtype=np.float64)[order] for values in pair)
+        for name, pair in series.items() if pair[0] is not None}, ("measured", measurement.target))
 
-    Examples
-    --------
-    >>> sparkline(np.array([0.0, 0.5, 1.0, np.nan]))
-    '▁▅█·'
-    """
-    places = np.unique(np.linspace(0, values.size - 1, min(width, values.size)).round().astype(int))
-    top = float(values[np.isfinite(values)].max(initial=_ZERO))  # rounding is no shape
-    return "".join("·" if np.isnan(value) else _BLOCKS[min(int(value / top * len(_BLOCKS)), len(_BLOCKS) - 1)]
-                   for value in values[places].tolist())
+
+def _print_sketches(console: Console, along: str, series: Mapping[str, tuple[Float[np.ndarray, " p"], ...]],
+                    headings: Sequence[str] = ("",)) -> None:
+    """A row of sketches per name; nothing where the output cannot show them."""
+    name = max(map(cell_len, (along, *series)))
+    width = min(_WIDEST, max(8, (console.width - name) // len(headings) - 2))
+    rows = [[name, *(sketch(console, values, width) if np.isfinite(values).any() else "" for values in each)]
+            for name, each in series.items()]
+    if any("".join(row[1:]) for row in rows):
+        console.print()
+        print_table(console, [along, *headings], rows, left=1 + len(headings))
 
 
 def _print_groups(measurement: Measurement, values: dict[str, Any], console: Console) -> None:
@@ -172,40 +193,20 @@ def _print_groups(measurement: Measurement, values: dict[str, Any], console: Con
         return
     console.print()
     _title(console, f"Majority and minority, measured (in brackets: {measurement.target})")
-    table = _table("", "classifiers", "embeddings")
     grams = {"classifiers": geometry.classifiers, "embeddings": geometry.embeddings}
-    table.add_row("mean norm, majority / minority",
-                  *(f"{_number(_norm_ratio(values['norms'][kind], measured.minority))} "
-                    f"({_number(norm_ratio(gram.norms, measured.minority))})" for kind, gram in grams.items()))
+    rows = [["mean norm, majority / minority",
+             *(f"{number(_norm_ratio(values['norms'][kind], measured.minority))} "
+               f"({number(norm_ratio(gram.norms, measured.minority))})" for kind, gram in grams.items())]]
     predicted = {kind: split_cosines(gram, measured.minority) for kind, gram in grams.items()}
-    for key, label in PAIRS:
-        table.add_row(f"mean cosine of {label}", *(f"{_number(values['cosines'][kind][key])} "
-                                                   f"({_number(predicted[kind][key])})" for kind in grams))
-    console.print(table)
+    rows += [[f"mean cosine of {label}", *(f"{number(values['cosines'][kind][key])} "
+                                           f"({number(predicted[kind][key])})" for kind in grams)]
+             for key, label in PAIRS]
+    print_table(console, ["", "classifiers", "embeddings"], rows)
 
 
 def _title(console: Console, text: str) -> None:
     console.print(escape(text), style="bold", highlight=False)
 
 
-def _table(*headings: str) -> Table:
-    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
-    for heading in headings:
-        table.add_column(heading, justify="right" if heading in _NUMERIC else "left")
-    return table
-
-
 def _norm_ratio(norms: list[float | None] | None, minority: Bool[np.ndarray, " k"]) -> float | None:
     return None if norms is None else norm_ratio(np.array(norms, dtype=np.float64), minority)
-
-
-def _spread(classes: list[int]) -> list[int]:
-    """At most `_CLASSES_LISTED` of them, first and last included."""
-    if len(classes) <= _CLASSES_LISTED:
-        return classes
-    step = (len(classes) - 1) / (_CLASSES_LISTED - 1)
-    return [classes[round(i * step)] for i in range(_CLASSES_LISTED)]
-
-
-def _number(value: float | None) -> str:
-    return "–" if value is None else f"{value:.3g}"

@@ -13,6 +13,7 @@ import numpy as np
 
 from neuralcollapse.checks import UNREADABLE, InvalidInput, did_you_mean, why_unreadable
 from neuralcollapse.counts import ClassCounts
+from neuralcollapse.simulate.displays import simulation_html
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,6 +67,8 @@ class Simulation:
 
     def __len__(self) -> int:
         return len(self.cells)
+
+    _repr_html_ = simulation_html
 
     def __repr__(self) -> str:
         target = self.target

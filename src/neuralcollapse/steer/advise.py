@@ -19,6 +19,7 @@ from rich.text import Text
 from neuralcollapse.checks import InvalidInput, did_you_mean, positive_number
 from neuralcollapse.counts import ClassCounts, plain_number
 from neuralcollapse.predict import ridge_from_weight_decay
+from neuralcollapse.steer.displays import advice_html, advice_line
 from neuralcollapse.steer.predicted_row import Row, predicted_row
 from neuralcollapse.steer.remedies import REMEDIES, Remedy
 
@@ -84,6 +85,8 @@ class Advice:
     rows: tuple[Row, ...]
     recommended: Recommendation
     rule: str
+
+    __repr__, _repr_html_ = advice_line, advice_html
 
     @property
     def table(self) -> list[dict[str, Any]]:

@@ -9,15 +9,16 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from neuralcollapse.experiments.studies.convergence_reading import Convergence, arrangement
+from neuralcollapse.experiments.studies.drawing import COLOURS
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 # Colours mean what they mean in every picture: blue is SELI, vermillion the ETF, orange a ridge, ink is measured.
-_TARGETS = {"seli": ("to SELI", "#0072B2"), "etf": ("to the ETF", "#D55E00"), "ridge": ("to λ_eff", "#B57700")}
-_NORMS = {"classifiers": ("classifiers", "#007F5F"), "embeddings": ("class means", "#A4508B")}
-_ANGLES = {"majority_majority": ("majority", "#007F5F"), "minority_minority": ("minority", "#A4508B")}
-_INK = "#3b4248"
+_TARGETS = {"seli": ("to SELI", COLOURS["blue"]), "etf": ("to the ETF", COLOURS["vermillion"]),
+            "ridge": ("to λ_eff", COLOURS["orange"])}
+_NORMS = {"classifiers": ("classifiers", COLOURS["green"]), "embeddings": ("class means", COLOURS["purple"])}
+_ANGLES = {"majority_majority": ("majority", COLOURS["green"]), "minority_minority": ("minority", COLOURS["purple"])}
 _STYLES = ("-", "--", ":", "-.")  # from the largest R down
 _PREDICTED = {"ridge": "--", "seli": ":"}
 Found = Sequence[tuple[dict[str, Any], Convergence]]
@@ -79,7 +80,7 @@ def _draw_row(row: np.ndarray, here: Found) -> None:
                 axes.plot(runs[0].epochs, values, style, color=colour, lw=width, label=f"{label}, R = {ratio:g}")
     for ratio, style in zip(ratios, _STYLES, strict=False):
         runs = _of(here, ratio)
-        row[3].plot(runs[0].epochs, np.mean([one.nc1 for one in runs], axis=0), style, color=_INK, lw=1.4,
+        row[3].plot(runs[0].epochs, np.mean([one.nc1 for one in runs], axis=0), style, color=COLOURS["ink"], lw=1.4,
                     label=f"R = {ratio:g}")
     for axes in row[:4]:
         axes.set_yscale("log")
@@ -100,7 +101,7 @@ def _draw_shapes(axes: Axes, runs: Sequence[Convergence], curves: dict[str, tupl
                       for one in runs]
             axes.axhline(float(np.mean(levels)), color=colour, ls=style, lw=1)
     for target, style in _PREDICTED.items():
-        axes.plot([], [], style, color=_INK, lw=1, label={"ridge": "at λ_eff", "seli": "SELI"}[target])
+        axes.plot([], [], style, color=COLOURS["ink"], lw=1, label={"ridge": "at λ_eff", "seli": "SELI"}[target])
 
 
 def _of(here: Found, ratio: float) -> list[Convergence]:

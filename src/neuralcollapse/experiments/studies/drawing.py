@@ -12,9 +12,9 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-COLOURS = {"ink": "#3b4248", "blue": "#0072B2", "vermillion": "#D55E00", "green": "#007F5F", "purple": "#A4508B",
-           "orange": "#B57700"}
-"""Okabe–Ito, as in `show/palette.py`, which stands above this room; a test holds the two together."""
+COLOURS = {"ink": "#3b4248", "blue": "#0072B2", "vermillion": "#BF4B00", "green": "#007F5F", "purple": "#A4508B",
+           "orange": "#B88A00"}
+"""As in `show/palette.py`, which stands above this room; a test holds the two together."""
 MARKERS = ("o", "s", "D", "^", "v", "P", "X", "*")
 """They repeat what colour says."""
 _DPI = 160

@@ -7,10 +7,11 @@ from pathlib import Path
 
 import numpy as np
 
+from neuralcollapse.experiments.studies.drawing import COLOURS
 from neuralcollapse.simulate import Simulation
 from neuralcollapse.simulate.margins import NAMES
 
-_COLOURS = {"nuclear": "#1f5fa8", "spectral": "#c4572b", "max": "#3b8a4d"}
+_COLOURS = {"nuclear": COLOURS["blue"], "spectral": COLOURS["vermillion"], "max": COLOURS["green"]}
 
 
 def save_optimisers(runs: dict[str, Simulation], shares: Callable[[Simulation, str], np.ndarray],

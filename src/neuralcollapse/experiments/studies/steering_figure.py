@@ -8,9 +8,10 @@ from typing import Any
 
 import numpy as np
 
+from neuralcollapse.experiments.studies.drawing import COLOURS
 from neuralcollapse.simulate.rates import mean_interval
 
-_MARKS = {"majority": ("^", "#1f5fa8"), "minority": ("v", "#c4572b"), "balanced": ("o", "#222222")}
+_MARKS = {"majority": ("^", COLOURS["blue"]), "minority": ("v", COLOURS["vermillion"]), "balanced": ("o", COLOURS["ink"])}
 _ACROSS = 4
 
 

@@ -1,0 +1,101 @@
+"""What a terminal shows: whole numbers at any width, sketches that follow the numbers, no markup from names."""
+
+from __future__ import annotations
+
+from io import BytesIO, StringIO, TextIOWrapper
+
+from hypothesis import given
+from hypothesis import strategies as st
+import numpy as np
+import pytest
+from rich.console import Console
+
+from neuralcollapse.counts import ClassCounts
+from neuralcollapse.measure import measure
+from neuralcollapse.predict import predict
+from neuralcollapse.show.console import print_table, sketch, sparkline
+from neuralcollapse.show.terminal import print_geometry, print_measurement, print_measurements
+
+WIDE = ["[red]a class with a very long name that goes on and on[/red]", "漢字の名前", "plain", "x" * 70]
+STEP = ClassCounts.step(8, 10, 0.5, n_min=5)
+
+
+def printed(show, *args, width=60):
+    file = StringIO()
+    show(*args, Console(file=file, width=width))
+    return file.getvalue()
+
+
+def at_noise(size):
+    W, M = predict(STEP).factors(d=12, seed=0)
+    labels = np.repeat(np.arange(8), STEP.values.astype(int))
+    rng = np.random.default_rng(0)
+    return measure(M[labels] + size * rng.standard_normal((labels.size, 12)) * np.abs(M).mean(), labels,
+                   W + size * rng.standard_normal(W.shape) * np.abs(W).mean())
+
+
+@given(st.integers(30, 120), st.integers(1, 14))
+def test_numbers_stay_whole_at_any_width(width, columns):
+    file = StringIO()
+    rows = [[f"row {i} of many words", *(f"{i + 0.001 * c:.6f}" for c in range(columns))] for i in range(3)]
+    print_table(Console(file=file, width=width), ["name", *(f"long heading {c}" for c in range(columns))], rows)
+    text = file.getvalue()
+    assert max(map(len, text.splitlines())) <= width
+    for row in rows:
+        assert all(text.split().count(cell) == 1 for cell in row[1:])
+
+
+def test_names_are_folded_and_are_no_markup():
+    text = printed(print_geometry, predict(ClassCounts([9, 9, 2, 2], WIDE)), width=50)
+    squeezed = "".join(text.split())
+    assert "[red]aclasswith" in squeezed
+    assert squeezed.count("x") >= 70
+    assert "漢字の名前" in squeezed
+    assert max(map(len, text.splitlines())) <= 50
+
+
+def test_a_prediction_is_sketched_over_its_counts():
+    geometry = predict(ClassCounts.long_tail(30, 100, 500))
+    lines = printed(print_geometry, geometry).splitlines()
+    start = next(place for place, line in enumerate(lines) if line.startswith("from n = 500 to 5"))
+    few = geometry.counts.groups.first[::-1]
+    for line, norms in zip(lines[start + 1:start + 3], (geometry.classifiers.norms, geometry.embeddings.norms),
+                           strict=True):
+        heights = np.floor(norms[few] / norms.max() * 8).clip(max=7).astype(int)
+        assert line.split()[-1] == "".join("▁▂▃▄▅▆▇█"[height] for height in heights)
+    assert "from n =" not in printed(print_geometry, predict(STEP))  # two counts need no sketch
+
+
+def test_a_measurement_is_sketched_beside_its_prediction():
+    measurement = at_noise(0.5)
+    text = printed(print_measurement, measurement)
+    rows = [line.split() for line in text.splitlines()]
+    geometry = measurement.measured.targets["seli"]
+    assert next(row for row in rows if row[:1] == ["by"]) == [
+        "by", "class,", "n", "=", "50", "to", "5", "measured", "seli"]
+    for name, kind, gram in (("‖w‖", "classifiers", geometry.classifiers), ("‖μ‖", "embeddings", geometry.embeddings)):
+        norms = np.array(measurement.to_dict()["norms"][kind])
+        assert [name, sparkline(norms), sparkline(gram.norms)] in rows
+    assert ["margin", sparkline(np.array(measurement.to_dict()["margins"]["per_class"]["mean"]))] in rows
+
+
+@pytest.mark.parametrize("width", [60, 200])
+def test_several_measurements_are_sketched_in_order(width):
+    measurements = [at_noise(size) for size in (2.0, 1.0, 0.5, 0.2)]
+    text = printed(print_measurements, [f"epoch-{i}.npz" for i in range(4)], measurements, width=width)
+    rows = [line.split() for line in text.splitlines()]
+    values = [measurement.to_dict() for measurement in measurements]
+    far = np.array([each["distance"]["classifiers"] for each in values])
+    cosine = np.array([each["cosines"]["embeddings"]["minority_minority"] for each in values])
+    assert ["D_W", sparkline(far)] in rows
+    assert sparkline(far)[0] == "█"
+    assert ["cos(μ)", "min", sparkline(cosine)] in rows
+    assert all(f"{each:.3g}" in text.split() for each in (*far, *cosine))
+    assert "…" not in text
+    assert "A sketch goes" not in printed(print_measurements, ["a", "b"], measurements[:2], width=width)
+
+
+def test_no_sketch_where_the_encoding_has_no_blocks():
+    narrow = Console(file=TextIOWrapper(BytesIO(), encoding="ascii"))
+    assert sketch(narrow, np.arange(4.0)) == ""
+    assert sketch(Console(file=StringIO()), np.arange(4.0)) == "▁▃▆█"
