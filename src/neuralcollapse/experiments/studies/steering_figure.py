@@ -11,7 +11,8 @@ import numpy as np
 from neuralcollapse.experiments.studies.drawing import COLOURS
 from neuralcollapse.simulate.rates import mean_interval
 
-_MARKS = {"majority": ("^", COLOURS["blue"]), "minority": ("v", COLOURS["vermillion"]), "balanced": ("o", COLOURS["ink"])}
+_MARKS = {"majority": ("^", COLOURS["blue"]), "minority": ("v", COLOURS["vermillion"]),
+          "balanced": ("o", COLOURS["ink"])}
 _ACROSS = 4
 
 
