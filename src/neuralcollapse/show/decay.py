@@ -102,6 +102,13 @@ def decay_charts(found: AlongDecay) -> dict[str, Sweep]:
             "along": path_shapes(found.path, marks)}
 
 
+def nearest_along(path: RidgePath, reading: Reading) -> RidgeEstimate | None:
+    """λ_eff: the λ whose geometry is nearest to the last measured Grams; None when they were not kept."""
+    if not {*_PARTS} & {*reading.grams(reading.last_epoch)}:
+        return None
+    return nearest_ridge(path, lambda geometry: _both(reading, geometry))
+
+
 def gram_distance(reading: Reading, geometry: Geometry) -> dict[str, float]:
     """How far the last measured Grams are from a geometry whose class means are centred as the measured ones."""
     kept = reading.grams(reading.last_epoch)
@@ -121,22 +128,22 @@ def _along(reading: Reading) -> AlongDecay:
     low = 1e-4 * top if own is None else min(1e-4 * top, max(own / 3, 1e-8 * top))
     points = _MORE_POINTS if counts.groups.sizes.size <= _FEW else _POINTS
     path = ridge_path(drawn, low=low, points=points, tolerance=_TOLERANCE, **options)
-
-    def both(geometry: Geometry) -> float:
-        far = list(gram_distance(reading, geometry).values())
-        return math.sqrt(sum(value**2 for value in far) / len(far))
-
     kept = [part for part in _PARTS if part in reading.grams(reading.last_epoch)]
     curves = {part: np.array([gram_distance(reading, geometry)[part] for geometry in path.geometries])
               for part in kept}
     known = any(np.isfinite(curve).any() for curve in curves.values())
-    at_own = None if own is None or not known else both(path.at(own))
+    at_own = None if own is None or not known else _both(reading, path.at(own))
     safety = None
     if penalties is not None and own is not None and expected is None:
         safety = collapse_safety(counts, penalties[0] / counts.n, penalties[1] / counts.n)
-    estimate = nearest_ridge(path, both) if known else None
+    estimate = nearest_along(path, reading) if known else None
     first = min(value for value in path.geometries[0].thresholds.values() if value is not None)
     return AlongDecay(path, penalties, estimate, curves, at_own, safety, first)
+
+
+def _both(reading: Reading, geometry: Geometry) -> float:
+    far = list(gram_distance(reading, geometry).values())
+    return math.sqrt(sum(value**2 for value in far) / len(far))
 
 
 def _penalties(reading: Reading) -> tuple[float, float] | None:

@@ -6,6 +6,7 @@ save_prediction(geometry, file)    a file
 save_path(path, file)              the same for a path along the ridge
 """
 
+from neuralcollapse.show.class_figures import accuracies, margins, norms
 from neuralcollapse.show.path_figures import path_charts, path_figure, save_path
 from neuralcollapse.show.prediction import (
     predicted_grams,
@@ -14,18 +15,10 @@ from neuralcollapse.show.prediction import (
     prediction_figure,
     save_prediction,
 )
-from neuralcollapse.show.run_figures import (
-    accuracies,
-    collapse,
-    distances,
-    grams,
-    norms,
-    summary_figure,
-    training,
-)
+from neuralcollapse.show.run_figures import collapse, distances, grams, summary_figure, training
 
 __all__ = [
-    "accuracies", "collapse", "distances", "grams", "norms", "path_charts", "path_figure", "predicted_grams",
-    "predicted_norms", "prediction_charts", "prediction_figure", "save_path", "save_prediction", "summary_figure",
-    "training",
+    "accuracies", "collapse", "distances", "grams", "margins", "norms", "path_charts", "path_figure",
+    "predicted_grams", "predicted_norms", "prediction_charts", "prediction_figure", "save_path", "save_prediction",
+    "summary_figure", "training",
 ]
