@@ -74,7 +74,8 @@ def _(chart: Heatmaps) -> dict[str, Any]:
         figure["data"].append({
             "type": "heatmap", "z": panel.values.astype(np.float32), "x": names, "y": names, "coloraxis": "coloraxis",
             "hovertemplate": "%{y} · %{x}: %{z:.4f}<extra></extra>"} | _axes(place))
-        axis: dict[str, Any] = {"type": "category", "showgrid": False, "constrain": "domain", "tickvals": _some(names, 20)}
+        axis: dict[str, Any] = {"type": "category", "showgrid": False, "constrain": "domain",
+                                "tickvals": _some(names, 20)}
         _update(figure, "x", place, **axis, tickangle=-60 if long else 0)
         _update(figure, "y", place, **axis, autorange="reversed", scaleanchor=_axes(place)["xaxis"])
     figure["layout"]["coloraxis"] = {
