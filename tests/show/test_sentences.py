@@ -6,7 +6,9 @@ import numpy as np
 import pytest
 
 from neuralcollapse.counts import ClassCounts
-from neuralcollapse.show import verdict
+from neuralcollapse.experiments.run import Run
+from neuralcollapse.show import tables, verdict
+from neuralcollapse.show.reading import Reading
 
 STEP = ClassCounts([10, 10, 1, 1])
 # theory.md §2 with a = b = 2, m = 1, R = 10: τ = √5.5, ‖w‖² = √10/2 + τ/4 and 1/2 + τ/4, ⟨w_min, w_min'⟩ = τ/4 − 1/2.
@@ -132,6 +134,61 @@ def test_balanced_runs_speak_of_the_simplex_and_of_no_minority(make_run):
     assert any("equal lengths are predicted" in text for text in texts)
     assert any(text.startswith("Two classifiers stand at ") for text in texts)
     assert not any("inority" in text for text in texts)
+
+
+def in_terminal_phase(make_run, measured, planned, wanted, zero_error, ends):
+    """A run that waits for zero training error, as `Clock.terminal` records it."""
+    run = make_run(STEP, epochs=measured, planned=planned)
+    run.config["terminal_epochs"] = wanted
+    run.history[-1]["terminal"] = {"zero_error_epoch": zero_error, "last_epoch": ends}
+    return run
+
+
+@pytest.mark.parametrize(("measured", "zero_error", "ends", "status", "terminal", "subtitle", "row"), [
+    ((1, 12, 32), 12, 32, None, "Training error was first zero after epoch 12; the terminal phase lasted 20 epochs.",
+     "epoch 32", "20 epochs after zero training error, which came after epoch 12"),
+    ((1, 12, 13), 12, 32, "up to epoch 13 of 32: ",
+     "Training error was first zero after epoch 12; the terminal phase goes on until epoch 32.", "epoch 13 of 32",
+     "20 epochs after zero training error, which came after epoch 12"),
+    ((1, 5), None, None, "up to epoch 5 of at most 100: ",
+     "Training error has not been zero yet; the terminal phase begins when it is.", "epoch 5 of at most 100",
+     "20 epochs after zero training error, which has not come yet"),
+    ((1, 100), None, 100, None, "Training error never reached zero in 100 epochs, so there was no terminal phase.",
+     "epoch 100", "20 epochs after zero training error, which was not reached"),
+])
+def test_a_run_that_ends_after_zero_error(make_run, save_run, tmp_path, measured, zero_error, ends, status, terminal,
+                                          subtitle, row):
+    made = in_terminal_phase(make_run, measured, 100, 20, zero_error, ends)
+    kept = Run.open(save_run(made, tmp_path / "run"))
+    assert kept.finished is (status is None)
+    for run in (made, kept):
+        assert Reading(run).finished is (status is None)
+        assert said(run, "Terminal phase") == terminal
+        assert (status is None) == (said(run, "Status") is None)
+        assert (status or "") in (said(run, "Status") or "")
+        assert tables.subtitle(Reading(run)).endswith(f" · {subtitle}")
+        assert ["Terminal phase", row] in [list(line) for line in tables.trained(Reading(run)).rows]
+
+
+def test_a_run_of_fixed_length_has_no_terminal_phase(make_run):
+    run = make_run(STEP, epochs=(1, 10, 100))
+    assert said(run, "Terminal phase") is None
+    assert not {"Terminal phase", "Label noise", "Precision", "Processes"} & {
+        row[0] for row in tables.trained(Reading(run)).rows}
+
+
+def test_what_was_unusual_about_the_training(make_run):
+    run = make_run(STEP, epochs=(1, 10))
+    run.data["label_noise"] = {"share": 0.1, "replaced": 2, "clean_counts": [9, 9, 1, 1]}
+    run.config["precision"] = "bf16"
+    run.environment["processes"] = 2
+    assert said(run, "Labels") == ("2 training labels (10.0 %) were replaced by another class: counts and predictions "
+                                   "follow the labels trained on, test labels are clean.")
+    rows = {row[0]: row[1] for row in tables.trained(Reading(run)).rows}
+    assert rows["Label noise"] == "2 of 20 training labels replaced; test labels are clean"
+    assert (rows["Precision"], rows["Processes"]) == ("bf16", "2")
+    run.config["precision"], run.environment["processes"] = "float32", 1
+    assert not {"Precision", "Processes"} & {row[0] for row in tables.trained(Reading(run)).rows}
 
 
 def test_nothing_measured_yet(make_run):

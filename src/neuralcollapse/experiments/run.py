@@ -14,7 +14,7 @@ Files other than the history are replaced as a whole, so that a reader sees the 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from functools import cached_property
 import json
@@ -126,8 +126,7 @@ class Run:
     @property
     def last_epoch(self) -> int:
         """The epoch it ends with: that of the settings, or an earlier one once training error has been zero."""
-        terminal = self.history[-1].get("terminal") if self.history else None
-        return int((terminal or {}).get("last_epoch") or self.config["epochs"])
+        return int(last_epoch(self.history, self.config["epochs"]))
 
     @property
     def finished(self) -> bool:
@@ -246,6 +245,18 @@ class RunFolder:
         """Cut off a last line that a kill left half-written."""
         with writing(self.path):
             mend_history(self.path / HISTORY)
+
+
+def last_epoch(history: Sequence[Mapping[str, Any]], epochs: Any) -> Any:
+    """The epoch a run ends with: the `epochs` of its settings, or an earlier one that its last record names.
+
+    Examples
+    --------
+    >>> last_epoch([{"epoch": 7, "terminal": {"zero_error_epoch": 5, "last_epoch": 25}}], 100)
+    25
+    """
+    terminal = history[-1].get("terminal") if history else None
+    return (terminal or {}).get("last_epoch") or epochs
 
 
 def require_free(path: str | Path) -> None:

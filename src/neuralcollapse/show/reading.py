@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from copy import copy
 from functools import cache, cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, runtime_checkable
 import warnings
 
 from jaxtyping import Float
@@ -14,6 +14,7 @@ import numpy as np
 
 from neuralcollapse.checks import InvalidInput, NotConverged, positive_number
 from neuralcollapse.counts import ClassCounts
+from neuralcollapse.experiments.run import last_epoch
 from neuralcollapse.predict import Geometry, target_geometry
 
 if TYPE_CHECKING:
@@ -59,6 +60,20 @@ class RunLike(Protocol):
 
     def grams(self, epoch: int) -> Mapping[str, np.ndarray] | None:
         """The measured Grams of an epoch, None when they were not kept."""
+
+
+class TerminalPhase(NamedTuple):
+    """The epochs asked for after training error is first zero, and when that was; None while it has not been."""
+
+    wanted: int
+    zero_error: int | None
+
+
+class NoisyLabels(NamedTuple):
+    """How many training labels were replaced, of how many."""
+
+    replaced: int
+    labels: int
 
 
 class Reading:
@@ -122,14 +137,32 @@ class Reading:
 
     @property
     def planned_epochs(self) -> int | None:
-        """How many epochs the run was configured for."""
-        epochs = self.run.config.get("epochs")
+        """The epoch the run ends with, as far as is known: earlier than configured where zero error ends it."""
+        epochs = last_epoch(self.history, self.run.config.get("epochs"))
         return int(epochs) if isinstance(epochs, (int, float)) else None
 
     @property
     def finished(self) -> bool:
         """Whether the last planned epoch has been measured."""
         return self.measured and (self.planned_epochs is None or self.last_epoch >= self.planned_epochs)
+
+    @property
+    def terminal_phase(self) -> TerminalPhase | None:
+        """How far a run with `terminal_epochs` has come in it; None for a run of fixed length."""
+        wanted = as_number(self.run.config.get("terminal_epochs"))
+        if not self.measured or np.isnan(wanted):
+            return None
+        zero = as_number(look(self.history[-1], "terminal", "zero_error_epoch"))
+        return TerminalPhase(int(wanted), None if np.isnan(zero) else int(zero))
+
+    @property
+    def noisy_labels(self) -> NoisyLabels | None:
+        """How many training labels were replaced; None where none were."""
+        noise = look(dict(self.run.data), "label_noise")
+        replaced, clean = as_number(look(noise, "replaced")), look(noise, "clean_counts")
+        if np.isnan(replaced) or not isinstance(clean, Sequence):
+            return None
+        return NoisyLabels(int(replaced), int(sum(clean)))
 
     @cached_property
     def targets(self) -> list[str]:

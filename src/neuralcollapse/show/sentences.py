@@ -20,6 +20,7 @@ from neuralcollapse.show.facts import (
 )
 from neuralcollapse.show.palette import in_a_sentence
 from neuralcollapse.show.reading import PARTS, Reading, RunLike
+from neuralcollapse.show.tables import planned
 from neuralcollapse.show.wording import cosine, degrees, number, percent, ratio
 
 _TRAINED = 0.999  # training accuracy from which the terminal phase has begun
@@ -52,7 +53,8 @@ def verdict(run: RunLike | Reading) -> list[Sentence]:
     reading = Reading.of(run)
     if not reading.measured:
         return [Sentence("Status", "No epoch has been measured yet.")]
-    found = [("Status", _status(reading)), ("Geometry", _geometry(reading)),
+    found = [("Status", _status(reading)), ("Terminal phase", _terminal(reading)), ("Labels", _labels(reading)),
+             ("Geometry", _geometry(reading)),
              ("Classifiers", _lengths(reading, "classifiers", "classifiers")),
              ("Embeddings", _lengths(reading, "embeddings", "class means of the embeddings")),
              ("Angles", _angles(reading)), ("Collapse", _collapse(reading)), ("Accuracy", _accuracy(reading)),
@@ -66,8 +68,33 @@ def verdict(run: RunLike | Reading) -> list[Sentence]:
 def _status(reading: Reading) -> str:
     if reading.finished:
         return ""
-    return (f"This run has been measured up to epoch {reading.last_epoch} of {reading.planned_epochs}: everything "
+    return (f"This run has been measured up to epoch {reading.last_epoch} of {planned(reading)}: everything "
             "below describes that epoch and may still change.")
+
+
+def _terminal(reading: Reading) -> str:
+    phase = reading.terminal_phase
+    if phase is None:
+        return ""
+    if phase.zero_error is None:
+        return (f"Training error never reached zero in {_epochs(reading.last_epoch)}, so there was no terminal phase."
+                if reading.finished else "Training error has not been zero yet; the terminal phase begins when it is.")
+    start = f"Training error was first zero after epoch {phase.zero_error}; the terminal phase"
+    if not reading.finished:
+        return f"{start} goes on until epoch {reading.planned_epochs}."
+    return f"{start} lasted {_epochs(reading.last_epoch - phase.zero_error)}."
+
+
+def _epochs(number_of: int) -> str:
+    return f"{number_of:,} epoch{'' if number_of == 1 else 's'}"
+
+
+def _labels(reading: Reading) -> str:
+    noise = reading.noisy_labels
+    if noise is None:
+        return ""
+    return (f"{noise.replaced:,} training labels ({percent(noise.replaced / noise.labels)}) were replaced by another "
+            "class: counts and predictions follow the labels trained on, test labels are clean.")
 
 
 def _geometry(reading: Reading) -> str:

@@ -129,9 +129,32 @@ def trained(reading: Reading) -> Table:
         ("Test samples", _count(sum(tested)) if isinstance(tested, (list, tuple)) and tested else "–"),
         ("Feature dimension", _text(data.get("features"))),
         *((name.replace("_", " ").capitalize(), _text(config.get(name))) for name in _SETTINGS),
+        ("Terminal phase", _terminal(reading)),
+        ("Label noise", _noise(reading)),
+        ("Precision", _unless(config.get("precision"), "float32")),
+        ("Processes", _unless(reading.run.environment.get("processes"), 1)),
         ("Time", _time(reading)),
     ]
     return Table("The run", ["", ""], [row for row in rows if row[1] != "–"])
+
+
+def _terminal(reading: Reading) -> str:
+    phase = reading.terminal_phase
+    if phase is None:
+        return "–"
+    return f"{phase.wanted:,} epochs after zero training error, " + (
+        f"which came after epoch {phase.zero_error:,}" if phase.zero_error is not None else
+        "which was not reached" if reading.finished else "which has not come yet")
+
+
+def _noise(reading: Reading) -> str:
+    noise = reading.noisy_labels
+    return "–" if noise is None else \
+        f"{noise.replaced:,} of {noise.labels:,} training labels replaced; test labels are clean"
+
+
+def _unless(value: Any, usual: Any) -> str:
+    return "–" if value == usual else _text(value)
 
 
 def _time(reading: Reading) -> str:
@@ -196,9 +219,15 @@ def subtitle(reading: Reading) -> str:
     parts = [_text(model) if isinstance(model, str) else "", f"on {data}" if isinstance(data, str) else ""]
     named = " ".join(part for part in parts if part)
     spread = "balanced" if counts.balanced else f"imbalance ratio {plain(counts.ratio)}"
-    epochs = f"epoch {reading.last_epoch}" + (f" of {reading.planned_epochs}" if not reading.finished else "") \
+    epochs = f"epoch {reading.last_epoch}" + ("" if reading.finished else f" of {planned(reading)}") \
         if reading.measured else ""
     return " · ".join(part for part in (named, f"{counts.k:,} classes", spread, epochs) if part)
+
+
+def planned(reading: Reading) -> str:
+    """How many epochs a run will have: at most so many while zero training error may still end it earlier."""
+    phase = reading.terminal_phase
+    return f"{'at most ' if phase is not None and phase.zero_error is None else ''}{reading.planned_epochs}"
 
 
 def command(run: RunLike) -> str:
