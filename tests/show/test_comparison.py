@@ -13,7 +13,8 @@ from test_report import CHROMIUM, HOSTILE, Parsed, browse
 
 from neuralcollapse.counts import ClassCounts
 from neuralcollapse.experiments.comparison import read_runs, runs_table
-from neuralcollapse.show.comparison import curves, render_comparison, write_comparison
+from neuralcollapse.show.comparison import render_comparison, write_comparison
+from neuralcollapse.show.figures import curves
 
 STEP = ClassCounts.step(4, 10, 0.5, n_min=5)
 

@@ -29,12 +29,13 @@ def gram_frames(reading: Reading, chart: Heatmaps) -> dict[str, Any]:
     -------
     dict
         "epochs": list of int; "size": k; "scale": the value of the integer 1; "panels": for each panel a list of
-        base64 of little-endian int16, one per epoch for measured panels and one alone for predicted ones.
+        base64 of little-endian int16, one per epoch for measured panels and one alone for predicted ones. Rows follow
+        each other; of a symmetric matrix those up to the diagonal.
     """
     axis = class_axis(reading.counts)
     parts = [part for part, _, _ in PARTS if part in reading.grams(reading.last_epoch)]
-    room = int(_BYTES / (len(PARTS) * 2 * axis.size**2 * 4 / 3))
-    frames: dict[int, dict[str, Float[np.ndarray, "k k"]]] = {}
+    room = int(_BYTES / (2 * 2 * axis.size**2 * 4 / 3))  # two halves and a whole matrix of 2 bytes an entry
+    frames: dict[int, dict[str, Float[np.ndarray, " *shape"]]] = {}
     for epoch in spread_out([int(epoch) for epoch in reading.epochs], max(2, min(room, _MOST))):
         kept = reading.grams(epoch)
         if kept.keys() >= set(parts):
@@ -43,8 +44,9 @@ def gram_frames(reading: Reading, chart: Heatmaps) -> dict[str, Any]:
     scale = float(largest) / 32_767
     panels = []
     for place, part in enumerate(parts):
-        panels += [[_packed(frame[part], scale) for frame in frames.values()],
-                   [_packed(chart.panels[2 * place + 1].values, scale)]]
+        rows = np.tril_indices(axis.size) if part != "logits" else slice(None)
+        panels += [[_packed(frame[part][rows], scale) for frame in frames.values()],
+                   [_packed(chart.panels[2 * place + 1].values[rows], scale)]]
     return {"epochs": list(frames), "scale": scale, "size": axis.size, "panels": panels}
 
 
@@ -62,6 +64,6 @@ def spread_out(epochs: list[int], most: int) -> list[int]:
     return [epochs[place] for place in places]
 
 
-def _packed(matrix: Float[np.ndarray, "k k"], scale: float) -> str:
-    whole = np.rint(np.nan_to_num(matrix) / scale).astype("<i2")
+def _packed(entries: Float[np.ndarray, " *shape"], scale: float) -> str:
+    whole = np.rint(np.nan_to_num(entries) / scale).astype("<i2")
     return b64encode(whole.tobytes()).decode()

@@ -17,6 +17,7 @@ from neuralcollapse.show.charts import (
     ClassPanel,
     Curve,
     Heatmap,
+    Heatmaps,
     Level,
     Lines,
     ManyRuns,
@@ -27,6 +28,7 @@ from neuralcollapse.show.charts import (
 from neuralcollapse.show.palette import COLOURS
 from neuralcollapse.show.wording import number, percent, with_subscripts
 
+_ENTRIES_OF = 20  # classes up to which a table has every entry of a matrix
 SUBSCRIPT = r"\1<sub>\2</sub>"
 _SHAPES = {
     "circle": '<circle cx="14" cy="6" r="3.5"/>',
@@ -163,11 +165,21 @@ def chart_numbers(chart: Chart) -> Table | None:
                    for panel in chart.panels for curve in panel.curves]
         form = ".3g" if isinstance(chart, Sweep) else ".0f"
         return _columns(chart.title, chart.x_label, [f"{x:{form}}" for x in chart.x], columns)
+    if isinstance(chart, Heatmaps):
+        return _matrices(chart) if len(chart.names) <= _ENTRIES_OF else None
     if isinstance(chart, Bars):
         columns = [(f"{panel.title}: {curve.name}", curve.y, percent if panel.percent else number)
                    for panel in chart.panels for curve in (*panel.bars, *panel.marks)]
         return _columns(chart.title, "class", chart.names, columns)
     return None
+
+
+def _matrices(chart: Heatmaps) -> Table:
+    rows: list[list[str]] = []
+    for panel in chart.panels:
+        rows += [[panel.title], *([name, *map(number, entries.tolist())] for name, entries in
+                                  zip(chart.names, panel.values, strict=True))]
+    return Table(chart.title, ["", *chart.names], rows)
 
 
 def _columns(title: str, first: str, names: Iterable[str],

@@ -1,6 +1,7 @@
 """Colours and names as every picture uses them.
 
-The Okabe–Ito palette (safe for colour-blind readers). A colour means one thing throughout: ink is measured,
+The Okabe–Ito palette, darkened until each colour stands out from white (3 : 1, and 4.5 : 1 where it is also text) and
+from the others of its legend when red and green look alike. A colour means one thing throughout: ink is measured,
 blue is SELI, vermillion is the simplex ETF; green goes with majority classes or classifiers, purple with
 minority classes or embeddings. Markers and dashes repeat what colour says.
 """
@@ -16,12 +17,12 @@ from neuralcollapse.show.wording import number
 # role: (on white, on a dark page)
 COLOURS = {
     "ink": ("#3b4248", "#c9d1d6"),
-    "bar": ("#98a3ab", "#6d7a83"),
+    "bar": ("#858f97", "#6d7a83"),
     "blue": ("#0072B2", "#56B4E9"),
-    "vermillion": ("#D55E00", "#F0883E"),
+    "vermillion": ("#BF4B00", "#EB7A3A"),
     "green": ("#007F5F", "#2BC49A"),
     "purple": ("#A4508B", "#D98CBF"),
-    "orange": ("#B57700", "#E6B23C"),
+    "orange": ("#B88A00", "#EBC14A"),
 }
 MARKERS = {  # name here: (plotly, matplotlib)
     "circle": ("circle", "o"), "square": ("square", "s"), "diamond": ("diamond", "D"),

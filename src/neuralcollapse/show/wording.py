@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import re
+from typing import Any
 
 from jaxtyping import Float
 import numpy as np
@@ -105,6 +107,18 @@ def plain(value: float) -> str:
     ('10', '16.25', '1,000,000')
     """
     return f"{value:,.0f}" if value == round(value) else f"{value:,.4g}"
+
+
+def setting(value: Any) -> str:
+    """A configured value; a dash when there is none.
+
+    Examples
+    --------
+    >>> setting("ce"), setting(1e-4), setting([1, 2]), setting(None)
+    ('ce', '0.0001', '[1, 2]', '–')
+    """
+    return value if isinstance(value, str) else "–" if value is None else (
+        f"{value:g}" if isinstance(value, float) else json.dumps(value, ensure_ascii=False, default=str))
 
 
 def trend(epochs: Float[np.ndarray, " e"], values: Float[np.ndarray, " e"]) -> str:

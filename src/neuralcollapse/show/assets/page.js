@@ -32,14 +32,18 @@
 
   const drawAll = (width) => Object.keys(page.figures).forEach((id) => draw(id, width));
 
-  // A Gram matrix at the chosen epoch: 16-bit integers, row by row. What is predicted has one frame alone.
+  // A Gram matrix at the chosen epoch: 16-bit integers, row by row, of a symmetric one up to the diagonal. What is
+  // predicted has one frame alone.
   function frame(frames) {
     const { scale, size } = page.grams;
     const index = Math.min(slider ? Number(slider.value) : frames.length, frames.length - 1);
     const bytes = Uint8Array.from(atob(frames[index]), (c) => c.charCodeAt(0));
     const view = new DataView(bytes.buffer);
+    const whole = bytes.length === 2 * size * size;
+    const place = (row, column) => whole ? row * size + column : row < column ? place(column, row) :
+      row * (row + 1) / 2 + column;
     return Array.from({ length: size }, (_, row) =>
-      Array.from({ length: size }, (_, column) => scale * view.getInt16(2 * (row * size + column), true)));
+      Array.from({ length: size }, (_, column) => scale * view.getInt16(2 * place(row, column), true)));
   }
 
   slider?.addEventListener("input", () => {
