@@ -32,6 +32,7 @@ FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, s
 _GRID = "rgba(128,128,128,0.25)"
 
 
+@singledispatch
 def draw(chart: Chart) -> go.Figure:
     """The figure of a chart; one panel alone is drawn without title and legend, which the page then gives."""
     # Put together as plain data: plotly's own update methods take thirty times as long, too long for the explorer.
