@@ -88,7 +88,7 @@ def margins(run: RunLike | Reading, epoch: int | None = None) -> Bars | None:
         return None
     axis = class_axis(reading.counts)
     marks = () if least is None else (Curve("smallest", axis.values(least), "ink", "diamond"),)
-    panel = ClassPanel("Margin", "z_y − max z_c", _by_group(reading, axis, mean), marks)
+    panel = ClassPanel("Margin", "margin", _by_group(reading, axis, mean), marks)
     return Bars("Margins per class",
                 f"{axis.description}. Bars are means over training samples, diamonds the smallest; a negative margin "
                 "is a misclassified sample.", _describe_bars(panel, axis), (panel,), 1, axis.names)

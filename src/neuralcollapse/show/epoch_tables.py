@@ -46,12 +46,12 @@ def epoch_scores(reading: Reading) -> Table:
 
 
 def nearest_sentence(estimate: RidgeEstimate | None) -> str:
-    """What λ the geometry of an epoch looks like."""
+    """What follows the symbol λ_eff: the λ that the geometry of an epoch looks like."""
     if estimate is None:
-        return ("λ_eff is not known here: it needs the Gram matrices of the epoch, which runs keep up to 200 classes, "
+        return (" is not known here: it needs the Gram matrices of the epoch, which runs keep up to 200 classes, "
                 "and at most 40 different counts.")
     low, high = estimate.interval
-    return (f"λ_eff = {number(estimate.ridge)}: the geometry predicted at this λ is the nearest to the network of this "
+    return (f" = {number(estimate.ridge)}: the geometry predicted at this λ is the nearest to the network of this "
             f"epoch, at a distance of {number(estimate.distance)}; anywhere from {number(low)} to {number(high)} the "
             "distance is within 5 % of it.")
 

@@ -15,7 +15,7 @@ from neuralcollapse.show.charts import Lines, Mark
 from neuralcollapse.show.class_axis import ONE_BY_ONE
 from neuralcollapse.show.comparison import last_numbers
 from neuralcollapse.show.epoch_tables import epoch_distances, epoch_measures, epoch_scores, nearest_sentence
-from neuralcollapse.show.explorer.frame import called, picture, subscripted, table
+from neuralcollapse.show.explorer.frame import attribute, called, picture, subscripted, table
 from neuralcollapse.show.explorer.run_opened import OpenedRun, Unreadable
 from neuralcollapse.show.reading import Reading
 from neuralcollapse.show.sentences import verdict
@@ -24,13 +24,15 @@ from neuralcollapse.show.wording import plain
 _MARKED = 9  # epochs named below the slider
 
 
-def run_list(runs: Sequence[OpenedRun | Unreadable], chosen: str | None, others: Sequence[str]) -> Any:
+def run_list(runs: Sequence[OpenedRun | Unreadable], chosen: str | None, others: Sequence[str]) -> list[Any]:
     """A row per run: a box to compare it, a button to look at it, what it is and how far it has come."""
     head = html.Tr([html.Th(text, scope="col") for text in
                     ("Compare", "Run", "Data", "Model", "Classes", "Ratio R", "State")])
     rows = [_row(run, run.name == chosen, run.name in others) for run in runs]
-    return html.Div(html.Table([html.Caption("Runs", className="unseen"), html.Thead(head), html.Tbody(rows)]),
-                    className="scroll runs", role="region", tabIndex="0", **called("Runs"))
+    below = html.P(html.A(f"Compared with {len(others)} other{'s' if len(others) > 1 else ''}, below",
+                          href="#runs-comparison"), className="hint") if others else None
+    return [html.Div(html.Table([html.Caption("Runs", className="unseen"), html.Thead(head), html.Tbody(rows)]),
+                     className="scroll runs", role="region", tabIndex="0", **called("Runs")), below]
 
 
 def _row(run: OpenedRun | Unreadable, chosen: bool, compared: bool) -> Any:
@@ -41,7 +43,8 @@ def _row(run: OpenedRun | Unreadable, chosen: bool, compared: bool) -> Any:
     box = dcc.Checklist(
         [{"label": html.Span(f"Compare {run.name}", className="unseen"), "value": run.name, "disabled": chosen}],
         [run.name] if compared or chosen else [], id={"type": "runs-compare", "run": run.name}, className="box")
-    look = html.Button(name, id={"type": "runs-look", "run": run.name}, className="look", n_clicks=0, **_pressed(chosen))
+    look = html.Button(name, id={"type": "runs-look", "run": run.name}, className="look", n_clicks=0,
+                       **attribute("aria-pressed", "true" if chosen else "false"))
     counts, data = run.reading.counts, run.reading.run.data
     cells = [_said(data.get("dataset")), _said(run.setting("model")), f"{counts.k:,}",
              "1, balanced" if counts.balanced else plain(counts.ratio)]
@@ -84,23 +87,25 @@ def _marked(chart: Lines, place: int) -> Lines:
     return replace(chart, marks=(Mark("epoch looked at", float(chart.positions[place]), "ink", dashed=False),))
 
 
-def epoch_parts(run: OpenedRun, place: int, dark: bool) -> list[Any]:
-    """One epoch of a run: its numbers, Grams beside predicted ones, norms, accuracy and margins per class."""
-    epoch = run.epochs[place]
-    reading = run.reading.up_to(epoch)
-    charts = [picture(figures.accuracies(reading), "run-accuracies", dark),
-              picture(figures.margins(reading), "run-margins", dark)]
-    return [html.Div([table(part(reading)) for part in (epoch_distances, epoch_measures, epoch_scores)],
-                     className="beside"),
-            *_grams(run, reading, dark),
-            *picture(figures.norms(reading), "run-norms", dark),
-            html.Div([html.Div(chart) for chart in charts if chart], className="pair")]
+def epoch_tables(reading: Reading) -> Any:
+    """The numbers of the last epoch read."""
+    return html.Div([table(part(reading)) for part in (epoch_distances, epoch_measures, epoch_scores)],
+                    className="beside")
 
 
-def _grams(run: OpenedRun, reading: Reading, dark: bool) -> list[Any]:
+def epoch_pictures(reading: Reading, dark: bool) -> list[Any]:
+    """The last epoch read: Grams beside predicted ones, norms, accuracy and margins per class."""
+    per_class = [picture(figures.accuracies(reading), "run-accuracies", dark),
+                 picture(figures.margins(reading), "run-margins", dark)]
+    return [*_grams(reading, dark), *picture(figures.norms(reading), "run-norms", dark),
+            html.Div([html.Div(chart) for chart in per_class if chart], className="pair")]
+
+
+def _grams(reading: Reading, dark: bool) -> list[Any]:
     chart = figures.grams(reading)
-    if chart is not None:
-        return picture(chart, "run-grams", dark)
+    if chart is not None:  # all that is measured in one row, what is predicted for it below
+        rows = (*chart.panels[::2], *chart.panels[1::2])
+        return picture(replace(chart, panels=rows, columns=len(rows) // 2), "run-grams", dark)
     k = reading.counts.k
     why = "The Gram matrices of this epoch were not kept." if k <= ONE_BY_ONE else \
         f"With {k:,} classes a run keeps no k × k matrices: below are groups of classes."
@@ -109,7 +114,7 @@ def _grams(run: OpenedRun, reading: Reading, dark: bool) -> list[Any]:
 
 def nearest(run: OpenedRun, epoch: int) -> list[Any]:
     """The λ whose geometry is nearest to an epoch's Grams."""
-    return [html.P(nearest_sentence(run.lambda_eff(epoch)))]
+    return [html.P(["λ", html.Sub("eff"), nearest_sentence(run.lambda_eff(epoch))])]
 
 
 def comparison(runs: Sequence[OpenedRun], dark: bool) -> list[Any]:
@@ -130,10 +135,6 @@ def epoch_marks(epochs: Sequence[int]) -> dict[int, str]:
     steps = range(min(_MARKED, last + 1))
     places = {round(step * last / max(len(steps) - 1, 1)) for step in steps}
     return {place: f"{epochs[place]:,}" for place in sorted(places)}
-
-
-def _pressed(down: bool) -> dict[str, Any]:
-    return {"aria-pressed": "true" if down else "false"}
 
 
 def _said(value: Any) -> str:

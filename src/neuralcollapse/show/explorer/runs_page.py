@@ -17,8 +17,9 @@ from neuralcollapse.show.explorer.run_opened import OpenedRun, Unreadable
 from neuralcollapse.show.explorer.run_parts import (
     comparison,
     epoch_marks,
-    epoch_parts,
+    epoch_pictures,
     epoch_position,
+    epoch_tables,
     nearest,
     run_curves,
     run_head,
@@ -53,7 +54,8 @@ def layout(search: str, shelf: RunShelf) -> Any:
                              included=False, allow_direct_input=False)],
                  id="run-slider", hidden=True, className="slider epochs", role="group",
                  **called("Measured epoch; the arrow keys move it")),
-        html.Section([html.Div(id="run-epoch-parts"), html.Div(id="run-nearest", className="nearest")],
+        html.Section([html.Div(id="run-numbers"), html.Div(id="run-nearest", className="nearest"),
+                      html.Div(id="run-pictures")],
                      **called("At this epoch")),
         html.Section(id="run-curves", **called("Over training")),
         html.Section(id="runs-comparison", **called("Comparison")),
@@ -134,14 +136,17 @@ def _register_run(app: Dash, shelf: RunShelf) -> None:
         place = min(place, last)
         return run_head(run), run_curves(run, place, dark), last == 0, max(last, 1), epoch_marks(epochs), place, now
 
-    @app.callback(Output("run-epoch-parts", "children"), Output("run-epoch-shown", "children"),
-                  Output("runs-position", "data"), Input("run-epoch", "value"), Input("runs-drawn", "data"))
-    def _draw_epoch(place: int, drawn: dict[str, Any]) -> tuple[Any, Any, Any]:
+    @app.callback(Output("run-numbers", "children"), Output("run-pictures", "children"),
+                  Output("run-epoch-shown", "children"), Output("runs-position", "data"),
+                  Input("run-epoch", "value"), Input("runs-drawn", "data"))
+    def _draw_epoch(place: int, drawn: dict[str, Any]) -> tuple[Any, Any, Any, Any]:
         run = shelf.open(drawn.get("run", ""))
         if isinstance(run, Unreadable) or not run.reading.measured:
-            return [], "", None
+            return [], [], "", None
         place = min(place, len(run.epochs) - 1)
-        return (epoch_parts(run, place, bool(drawn.get("dark"))), f"{run.epochs[place]:,}", epoch_position(run, place))
+        reading = run.reading.up_to(run.epochs[place])
+        return (epoch_tables(reading), epoch_pictures(reading, bool(drawn.get("dark"))), f"{reading.last_epoch:,}",
+                epoch_position(run, place))
 
     @app.callback(Output("runs-query", "data"), Input("run-epoch", "value"), Input("runs-drawn", "data"),
                   Input("runs-others", "data"))

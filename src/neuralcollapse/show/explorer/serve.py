@@ -27,7 +27,7 @@ def explore(runs: Sequence[str | Path] = (), *, host: str = "127.0.0.1", port: i
     port : int
         0 picks a free one.
     ready : callable, optional
-        Given the address once it is open.
+        Given the address once it is open: that of the page of runs, or of predictions where there are no runs.
 
     Raises
     ------
@@ -41,10 +41,11 @@ def explore(runs: Sequence[str | Path] = (), *, host: str = "127.0.0.1", port: i
     try:
         server = make_server(host, port, app.server, threaded=True)
     except (OSError, OverflowError, SystemExit) as error:  # werkzeug ends the program on a port in use
-        raise InvalidInput(f"cannot listen on {host}:{port}: {_reason(host, port, error)}") from None
+        raise InvalidInput(f"cannot listen on {host}:{port}: {_reason(host, port, error)}; give another --port, or "
+                           "--port 0 for a free one") from None
     if ready is not None:
         shown = f"[{host}]" if ":" in host else host
-        ready(f"http://{shown}:{server.server_port}/")
+        ready(f"http://{shown}:{server.server_port}/{'runs' if runs else ''}")
     try:
         server.serve_forever()
     except KeyboardInterrupt:
