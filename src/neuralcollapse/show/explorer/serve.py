@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from errno import EADDRINUSE
 import logging
 from pathlib import Path
 import socket
@@ -38,20 +39,27 @@ def explore(runs: Sequence[str | Path] = (), *, host: str = "127.0.0.1", port: i
     from werkzeug.serving import make_server
 
     logging.getLogger("werkzeug").setLevel(logging.ERROR)
+    with _listening(host, port) as listener:
+        server = make_server(host, port, app.server, threaded=True, fd=listener.fileno())
+        if ready is not None:
+            shown = f"[{host}]" if ":" in host else host
+            ready(f"http://{shown}:{server.port}/{'runs' if runs else ''}")
+        try:
+            server.serve_forever()
+        except KeyboardInterrupt:
+            pass
+        finally:
+            server.server_close()
+
+
+def _listening(host: str, port: int) -> socket.socket:
+    """A socket of our own: werkzeug ends the program when it cannot have one."""
     try:
-        server = make_server(host, port, app.server, threaded=True)
-    except (OSError, OverflowError, SystemExit) as error:  # werkzeug ends the program on a port in use
-        raise InvalidInput(f"cannot listen on {host}:{port}: {_reason(host, port, error)}; give another --port, or "
-                           "--port 0 for a free one") from None
-    if ready is not None:
-        shown = f"[{host}]" if ":" in host else host
-        ready(f"http://{shown}:{server.server_port}/{'runs' if runs else ''}")
-    try:
-        server.serve_forever()
-    except KeyboardInterrupt:
-        pass
-    finally:
-        server.server_close()
+        return socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
+    except (OSError, OverflowError, UnicodeError) as error:
+        reason = (getattr(error, "strerror", None) or str(error)).partition(" (while ")[0]
+        taken = "; give another port, or --port 0 for a free one" if getattr(error, "errno", 0) == EADDRINUSE else ""
+        raise InvalidInput(f"cannot listen on {host}:{port}: {reason}{taken}") from None
 
 
 def application(runs: Sequence[str | Path] = (), host: str = "127.0.0.1") -> Any:
@@ -65,15 +73,3 @@ def application(runs: Sequence[str | Path] = (), host: str = "127.0.0.1") -> Any
     from neuralcollapse.show.explorer.watch import RunShelf
 
     return make_app(RunShelf.of(runs), host)
-
-
-def _reason(host: str, port: int, error: BaseException) -> str:
-    if isinstance(error, OSError) and error.strerror:
-        return error.strerror
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    try:
-        with socket.socket(family) as probe:
-            probe.bind((host, port))
-    except (OSError, OverflowError) as found:
-        return getattr(found, "strerror", None) or str(found)
-    return str(error)
