@@ -11,6 +11,7 @@ from typing import Any
 
 from dash import ALL, ClientsideFunction, Dash, Input, Output, State, ctx, dcc, html, no_update
 from dash.exceptions import PreventUpdate
+import plotly.graph_objects as go
 
 from neuralcollapse.show.explorer.frame import called
 from neuralcollapse.show.explorer.run_opened import OpenedRun, Unreadable
@@ -52,8 +53,7 @@ def layout(search: str, shelf: RunShelf) -> Any:
         html.Div([html.Label(["Epoch ", html.Output(id="run-epoch-shown")], id="run-epoch-label"),
                   dcc.Slider(id="run-epoch", min=0, max=1, step=1, value=0, marks={}, updatemode="drag",
                              included=False, allow_direct_input=False)],
-                 id="run-slider", hidden=True, className="slider epochs", role="group",
-                 **called("Measured epoch; the arrow keys move it")),
+                 id="run-slider", hidden=True, className="slider epochs", role="group", **called("Epoch")),
         html.Section([html.Div(id="run-numbers"), html.Div(id="run-nearest", className="nearest"),
                       html.Div(id="run-pictures")],
                      **called("At this epoch")),
@@ -64,6 +64,7 @@ def layout(search: str, shelf: RunShelf) -> Any:
 
 def register(app: Dash, shelf: RunShelf) -> None:
     """Add what the controls do."""
+    go.Figure({"data": [{"type": "scatter"}, {"type": "bar"}, {"type": "heatmap"}]}).to_json()  # loads plotly now
     _register_list(app, shelf)
     _register_run(app, shelf)
 
@@ -81,7 +82,8 @@ def register(app: Dash, shelf: RunShelf) -> None:
     app.clientside_callback(ClientsideFunction("explorer", "address"), Output("runs-link", "data"),
                             Input("runs-query", "data"), prevent_initial_call=True)
     app.clientside_callback(ClientsideFunction("runs", "mark"), Output("runs-line", "data"),
-                            Input("runs-position", "data"), prevent_initial_call=True)
+                            Input("runs-position", "data"), Input("run-epoch-shown", "children"),
+                            prevent_initial_call=True)
 
 
 def _register_list(app: Dash, shelf: RunShelf) -> None:
