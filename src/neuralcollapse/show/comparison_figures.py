@@ -59,6 +59,8 @@ def curves(runs: ComparedRuns, by_name: bool = False) -> ManyRuns | None:
         panel = Panel(title, y_label, lines, percent=share)
         if panel.values().size:
             panels.append(panel if share else Panel(title, y_label, lines, log_y=widely_spread(panel.values())))
+    if not panels:
+        return None
     described = [f"{panel.title}, last values from {number(min(ends))} to {number(max(ends))}."
                  for panel in panels if (ends := [float(curve.y[np.isfinite(curve.y)][-1]) for curve in panel.curves
                                                   if np.isfinite(curve.y).any()])]

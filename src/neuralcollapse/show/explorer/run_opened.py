@@ -61,6 +61,7 @@ class OpenedRun:
         reading = Reading(compared.run)
         opened = cls(compared, reading, path, version)
         assert opened.state
+        assert compared.run.finished in (True, False)
         if reading.measured:
             assert reading.predicted
         return opened

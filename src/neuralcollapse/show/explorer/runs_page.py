@@ -7,12 +7,14 @@ that changed, is drawn again.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from dash import ALL, ClientsideFunction, Dash, Input, Output, State, ctx, dcc, html, no_update
 from dash.exceptions import PreventUpdate
 import plotly.graph_objects as go
 
+from neuralcollapse.checks import shown
 from neuralcollapse.show.explorer.frame import called
 from neuralcollapse.show.explorer.run_opened import OpenedRun, Unreadable
 from neuralcollapse.show.explorer.run_parts import (
@@ -77,7 +79,7 @@ def register(app: Dash, shelf: RunShelf) -> None:
         now = f"{dark} " + " ".join(run.version for run in runs)
         if dark is None or now == before:
             raise PreventUpdate
-        return comparison(runs, dark), now
+        return _shown(comparison, runs, dark), now
 
     app.clientside_callback(ClientsideFunction("explorer", "address"), Output("runs-link", "data"),
                             Input("runs-query", "data"), prevent_initial_call=True)
@@ -136,7 +138,8 @@ def _register_run(app: Dash, shelf: RunShelf) -> None:
         elif place >= drawn["last"]:  # it stood at the end and stays there
             place = last
         place = min(place, last)
-        return run_head(run), run_curves(run, place, dark), last == 0, max(last, 1), epoch_marks(epochs), place, now
+        return (_shown(run_head, run), _shown(run_curves, run, place, dark), last == 0, max(last, 1), epoch_marks(epochs),
+                place, now)
 
     @app.callback(Output("run-numbers", "children"), Output("run-pictures", "children"),
                   Output("run-epoch-shown", "children"), Output("runs-position", "data"),
@@ -147,8 +150,8 @@ def _register_run(app: Dash, shelf: RunShelf) -> None:
             return [], [], "", None
         place = min(place, len(run.epochs) - 1)
         reading = run.reading.up_to(run.epochs[place])
-        return (epoch_tables(reading), epoch_pictures(reading, bool(drawn.get("dark"))), f"{reading.last_epoch:,}",
-                epoch_position(run, place))
+        return (_shown(epoch_tables, reading), _shown(epoch_pictures, reading, bool(drawn.get("dark"))),
+                f"{reading.last_epoch:,}", epoch_position(run, place))
 
     @app.callback(Output("runs-query", "data"), Input("run-epoch", "value"), Input("runs-drawn", "data"),
                   Input("runs-others", "data"))
@@ -161,8 +164,15 @@ def _register_run(app: Dash, shelf: RunShelf) -> None:
 
     @app.callback(Output("run-nearest", "children"), Input("run-epoch-shown", "children"),
                   State("run-epoch", "value"), State("runs-drawn", "data"))
-    def _find_nearest(shown: str, place: int, drawn: dict[str, Any]) -> Any:
+    def _find_nearest(told: str, place: int, drawn: dict[str, Any]) -> Any:
         run = shelf.open(drawn.get("run", ""))
-        if isinstance(run, Unreadable) or not shown:
+        if isinstance(run, Unreadable) or not told:
             return []
-        return nearest(run, run.epochs[min(place, len(run.epochs) - 1)])
+        return _shown(nearest, run, run.epochs[min(place, len(run.epochs) - 1)])
+
+
+def _shown(draw: Callable[..., Any], *given: Any) -> Any:
+    try:
+        return draw(*given)
+    except Exception as error:  # a folder may hold anything at all, and the rest of the page goes on
+        return [html.P(f"This cannot be shown: {type(error).__name__}: {shown(error, 120)}", className="problem")]

@@ -69,7 +69,11 @@ def application(runs: Sequence[str | Path] = (), host: str = "127.0.0.1") -> Any
     except ImportError:
         raise InvalidInput("the explorer needs Dash, which is not installed: pip install 'neuralcollapse[explore]'"
                            ) from None
+    from dash.exceptions import DependencyException
+
     from neuralcollapse.show.explorer.app import make_app
     from neuralcollapse.show.explorer.watch import RunShelf
 
-    return make_app(RunShelf.of(runs), host)
+    app = make_app(RunShelf.of(runs), host)
+    app.server.register_error_handler(DependencyException, lambda error: ("no such file", 404))
+    return app
