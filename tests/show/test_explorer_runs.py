@@ -107,7 +107,8 @@ BROKEN: Mapping[str, tuple[str, bytes]] = {
     "counts that are NaN": ("data.json", b'{"counts": [NaN, 1], "names": ["a", "b"]}'),
     "names of another number": ("data.json", b'{"counts": [3, 1], "names": ["a"]}'),
     "a newer format": ("data.json", b'{"format": 99, "counts": [3, 1], "names": ["a", "b"]}'),
-    "epochs that are text": ("config.yaml", b"epochs: many\n"), "deep data": ("data.json", b"[" * 100_000), "history of garbage": ("history.jsonl", b"\xff\xfe\n{}\n{}\n"),
+    "epochs that are text": ("config.yaml", b"epochs: many\n"),
+    "deep data": ("data.json", b"[" * 100_000), "history of garbage": ("history.jsonl", b"\xff\xfe\n{}\n{}\n"),
     "history of lists": ("history.jsonl", b"[1]\n[2]\n"), "deep history": ("history.jsonl", b"[" * 100_000 + b"\n{}\n"),
 }
 ODD: Mapping[str, tuple[str, bytes]] = {

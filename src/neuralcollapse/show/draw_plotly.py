@@ -52,7 +52,7 @@ def _(chart: Lines) -> dict[str, Any]:
     unnamed = _to_name(chart)
     ticks = chart.ticks()
     for place, panel in enumerate(chart.panels):
-        at = _axes(place)
+        at = _axes_of(place)
         for curve in panel.curves:
             figure["data"].append(_line(chart, panel, curve, curve.name in unnamed) | at)
         for level in panel.levels:
@@ -76,11 +76,11 @@ def _(chart: Heatmaps) -> dict[str, Any]:
     for place, panel in enumerate(chart.panels):
         figure["data"].append({
             "type": "heatmap", "z": panel.values.astype(np.float32), "x": names, "y": names, "coloraxis": "coloraxis",
-            "hovertemplate": "%{y} · %{x}: %{z:.4f}<extra></extra>"} | _axes(place))
+            "hovertemplate": "%{y} · %{x}: %{z:.4f}<extra></extra>"} | _axes_of(place))
         axis: dict[str, Any] = {"type": "category", "showgrid": False, "constrain": "domain",
                                 "tickvals": _some(names, 20)}
         _update(figure, "x", place, **axis, tickangle=-60 if long else 0)
-        _update(figure, "y", place, **axis, autorange="reversed", scaleanchor=_axes(place)["xaxis"])
+        _update(figure, "y", place, **axis, autorange="reversed", scaleanchor=_axes_of(place)["xaxis"])
     figure["layout"]["coloraxis"] = {
         "cmin": -chart.limit, "cmax": chart.limit, "showscale": len(chart.panels) > 1,
         "colorscale": [list(stop) for stop in diverging_scale()], "colorbar": {"thickness": 12, "outlinewidth": 0}}
@@ -95,7 +95,7 @@ def _(chart: Bars) -> dict[str, Any]:
     unnamed = _to_name(chart)
     for place, panel in enumerate(chart.panels):
         for trace in _class_traces(panel, names):
-            figure["data"].append(trace | _axes(place) | {"showlegend": trace["legendgroup"] in unnamed})
+            figure["data"].append(trace | _axes_of(place) | {"showlegend": trace["legendgroup"] in unnamed})
         unnamed -= {part.name for part in panel_parts(panel)}
         _update(figure, "x", place, type="category", showgrid=False, tickvals=labelled)
         _update(figure, "y", place, title={"text": panel.y_label},
@@ -136,7 +136,7 @@ def _line(chart: Lines, panel: Panel, curve: Curve, first: bool) -> dict[str, An
 
 def _add_marks(layout: dict[str, Any], chart: Lines, place: int, unnamed: set[str]) -> None:
     """Vertical lines and bands as shapes over the whole height, their labels above the panel."""
-    at = _axes(place)
+    at = _axes_of(place)
     for mark in chart.marks:
         colour = COLOURS[mark.colour][0]
         look: dict[str, Any] = (
@@ -235,7 +235,7 @@ def _grid(chart: Chart, height: int) -> dict[str, Any]:
         "margin": {"l": 8, "r": 8, "t": 8 if alone else 40, "b": 8}, "showlegend": not alone,
         "legend": {"orientation": "h", "y": -0.18 / rows, "yanchor": "top"}}
     for place, panel in enumerate(chart.panels):
-        at, x, y = _axes(place), across[place % columns], down[place // columns]
+        at, x, y = _axes_of(place), across[place % columns], down[place // columns]
         layout[_layout_name("x", place)] = _axis(at["yaxis"], x)
         layout[_layout_name("y", place)] = _axis(at["xaxis"], y)
         if not alone:
@@ -256,7 +256,7 @@ def _axis(anchor: str, domain: list[float]) -> dict[str, Any]:
             "linecolor": "rgba(128,128,128,0.6)", "automargin": True, "title": {"standoff": 6}}
 
 
-def _axes(place: int) -> dict[str, str]:
+def _axes_of(place: int) -> dict[str, str]:
     """The axes of a panel, as its traces name them."""
     suffix = str(place + 1) if place else ""
     return {"xaxis": f"x{suffix}", "yaxis": f"y{suffix}"}

@@ -138,8 +138,8 @@ def _register_run(app: Dash, shelf: RunShelf) -> None:
         elif place >= drawn["last"]:  # it stood at the end and stays there
             place = last
         place = min(place, last)
-        return (_shown(run_head, run), _shown(run_curves, run, place, dark), last == 0, max(last, 1), epoch_marks(epochs),
-                place, now)
+        return (_shown(run_head, run), _shown(run_curves, run, place, dark), last == 0, max(last, 1),
+                epoch_marks(epochs), place, now)
 
     @app.callback(Output("run-numbers", "children"), Output("run-pictures", "children"),
                   Output("run-epoch-shown", "children"), Output("runs-position", "data"),
