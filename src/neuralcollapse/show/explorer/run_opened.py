@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from hashlib import sha256
 from threading import Lock
 from typing import Any
 
@@ -10,6 +11,11 @@ from neuralcollapse.experiments.comparison import ComparedRun
 from neuralcollapse.predict import RidgeEstimate, RidgePath
 from neuralcollapse.show.decay import decay_path, nearest_along
 from neuralcollapse.show.reading import Reading
+
+
+def key_of(name: str) -> str:
+    """A run's name where only plain letters may stand: Dash compares the identities of components as text."""
+    return sha256(name.encode("utf-8", "surrogatepass")).hexdigest()[:16]
 
 
 @dataclass(frozen=True)

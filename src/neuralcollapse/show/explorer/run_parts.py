@@ -16,7 +16,7 @@ from neuralcollapse.show.class_axis import ONE_BY_ONE
 from neuralcollapse.show.comparison import last_numbers
 from neuralcollapse.show.epoch_tables import epoch_distances, epoch_measures, epoch_scores, nearest_sentence
 from neuralcollapse.show.explorer.frame import attribute, called, picture, subscripted, table
-from neuralcollapse.show.explorer.run_opened import OpenedRun, Unreadable
+from neuralcollapse.show.explorer.run_opened import OpenedRun, Unreadable, key_of
 from neuralcollapse.show.reading import Reading
 from neuralcollapse.show.sentences import verdict
 from neuralcollapse.show.wording import plain
@@ -42,8 +42,8 @@ def _row(run: OpenedRun | Unreadable, chosen: bool, compared: bool) -> Any:
         return html.Tr([html.Td(), html.Th(name, scope="row"), html.Td(state, colSpan=5)])
     box = dcc.Checklist(
         [{"label": html.Span(f"Compare {run.name}", className="unseen"), "value": run.name, "disabled": chosen}],
-        [run.name] if compared or chosen else [], id={"type": "runs-compare", "run": run.name}, className="box")
-    look = html.Button(name, id={"type": "runs-look", "run": run.name}, className="look", n_clicks=0,
+        [run.name] if compared or chosen else [], id={"type": "runs-compare", "run": key_of(run.name)}, className="box")
+    look = html.Button(name, id={"type": "runs-look", "run": key_of(run.name)}, className="look", n_clicks=0,
                        **attribute("aria-pressed", "true" if chosen else "false"))
     counts, data = run.reading.counts, run.reading.run.data
     cells = [_said(data.get("dataset")), _said(run.setting("model")), f"{counts.k:,}",

@@ -16,7 +16,7 @@ import plotly.graph_objects as go
 
 from neuralcollapse.checks import shown
 from neuralcollapse.show.explorer.frame import called
-from neuralcollapse.show.explorer.run_opened import OpenedRun, Unreadable
+from neuralcollapse.show.explorer.run_opened import OpenedRun, Unreadable, key_of
 from neuralcollapse.show.explorer.run_parts import (
     comparison,
     epoch_marks,
@@ -103,7 +103,7 @@ def _register_list(app: Dash, shelf: RunShelf) -> None:
                   Input("runs-seen", "data"), State("runs-chosen", "data"), prevent_initial_call=True)
     def _choose(clicks: list[int], seen: str, chosen: str | None) -> Any:
         if isinstance(ctx.triggered_id, dict) and ctx.triggered[0]["value"]:
-            return ctx.triggered_id["run"]
+            return next((name for name in shelf.folders if key_of(name) == ctx.triggered_id["run"]), no_update)
         if chosen is None:  # the first run that can be read
             return next((name for name in shelf.folders if isinstance(shelf.open(name), OpenedRun)), no_update)
         return no_update

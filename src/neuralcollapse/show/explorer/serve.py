@@ -41,10 +41,10 @@ def explore(runs: Sequence[str | Path] = (), *, host: str = "127.0.0.1", port: i
     logging.getLogger("werkzeug").setLevel(logging.ERROR)
     with _listening(host, port) as listener:
         server = make_server(host, port, app.server, threaded=True, fd=listener.fileno())
-        if ready is not None:
-            shown = f"[{host}]" if ":" in host else host
-            ready(f"http://{shown}:{server.port}/{'runs' if runs else ''}")
+        shown = f"[{host}]" if ":" in host else host
         try:
+            if ready is not None:
+                ready(f"http://{shown}:{server.port}/{'runs' if runs else ''}")
             server.serve_forever()
         except KeyboardInterrupt:
             pass
