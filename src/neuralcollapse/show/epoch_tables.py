@@ -11,8 +11,8 @@ from neuralcollapse.show.reading import PARTS, Reading
 from neuralcollapse.show.wording import number, percent
 
 _MEASURES: tuple[tuple[str, tuple[str, ...], Callable[[float | None], str]], ...] = (
-    ("NC1, tr(Σ_W Σ_B⁺)/k", ("measurement", "nc1", "pinv"), number),
-    ("NC1, tr Σ_W / tr Σ_B", ("measurement", "nc1", "trace"), number),
+    ("NC1, pseudo-inverse", ("measurement", "nc1", "pinv"), number),
+    ("NC1, ratio of traces", ("measurement", "nc1", "trace"), number),
     ("CDNV", ("measurement", "cdnv"), number),
     ("NC3", ("measurement", "nc3"), number),
     ("NC4", ("measurement", "nc4"), percent),
@@ -32,7 +32,7 @@ def epoch_distances(reading: Reading) -> Table:
     rows = [[f"to {in_a_sentence(target)}",
              *(number(reading.last_distance(part, target)) for part, _, _ in PARTS)] for target in reading.targets]
     return Table(f"Distances at epoch {reading.last_epoch:,}",
-                 ["", *(f"{part} {symbol}" for part, _, symbol in PARTS)], rows)
+                 ["", *(part for part, _, _ in PARTS)], rows)
 
 
 def epoch_measures(reading: Reading) -> Table:

@@ -66,7 +66,10 @@ def layout(search: str, shelf: RunShelf) -> Any:
 
 def register(app: Dash, shelf: RunShelf) -> None:
     """Add what the controls do."""
-    go.Figure({"data": [{"type": "scatter"}, {"type": "bar"}, {"type": "heatmap"}]}).to_json()  # loads plotly now
+    # Libraries are loaded where they are first used, which is now and not when a control is.
+    go.Figure({"data": [{"type": "scatter"}, {"type": "bar"}, {"type": "heatmap"}]}).to_json()
+    for name in list(shelf.folders)[:1]:
+        shelf.open(name)
     _register_list(app, shelf)
     _register_run(app, shelf)
 

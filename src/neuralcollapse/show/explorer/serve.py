@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from errno import EADDRINUSE
+import gc
 import logging
 from pathlib import Path
 import socket
@@ -39,6 +40,8 @@ def explore(runs: Sequence[str | Path] = (), *, host: str = "127.0.0.1", port: i
     from werkzeug.serving import make_server
 
     logging.getLogger("werkzeug").setLevel(logging.ERROR)
+    gc.collect()
+    gc.freeze()  # libraries stay: to go through their objects again and again would make answers wait
     with _listening(host, port) as listener:
         server = make_server(host, port, app.server, threaded=True, fd=listener.fileno())
         shown = f"[{host}]" if ":" in host else host
