@@ -25,7 +25,7 @@ HOSTILE = ["<img src=x onerror=alert(1)>", "<b>bold</b>", "{{7*7}}", "x" * 200, 
 @pytest.fixture(scope="module")
 def chromium():
     with browser() as opened:
-        expect.set_options(timeout=PATIENCE)
+        expect.set_options(timeout=2 * PATIENCE)
         yield opened
 
 
@@ -169,6 +169,7 @@ def test_a_run_is_followed_while_it_is_written(chromium, make_run, save_run, tmp
         for epoch in (16, 32, 64, 128):
             last = measured(epoch)
         expect(row(page, "live")).to_contain_text("finished, epoch 128")
+        expect(page.locator("#run-epoch [role=slider]")).to_have_attribute("aria-valuemax", "8")
         page.locator("#run-epoch [role=slider]").focus()
         page.keyboard.press("End")
         shows(page, last)
