@@ -97,9 +97,9 @@ def read_runs(paths: Sequence[str | Path]) -> ComparedRuns:
         for folder in folders:
             found.setdefault(folder.resolve(), Run(folder))
     read = []
-    for name, run in zip(_names(list(found)), found.values(), strict=True):
+    for name, run in zip(distinct_names(list(found)), found.values(), strict=True):
         try:
-            read.append(_compared(name, Run.open(run.path)))
+            read.append(compared(name, Run.open(run.path)))
         except InvalidInput as error:
             problems.append(str(error))
         except (KeyError, TypeError, ValueError, AttributeError) as error:
@@ -160,7 +160,8 @@ def write_table(table: pa.Table, path: Path) -> Path:
 # -- one run ----------------------------------------------------------------------------------------
 
 
-def _compared(name: str, run: Run) -> ComparedRun:
+def compared(name: str, run: Run) -> ComparedRun:
+    """A run under a name, with all that is compared read from its folder now."""
     assert run.counts.k  # read now, so that a folder without them is a problem here
     last = dict(_flat(run.history[-1])) if run.history else {}
     return ComparedRun(name, run, dict(_settings(run.config)), last)
@@ -186,7 +187,7 @@ def _flat(record: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, An
             yield f"{prefix}{name}", value
 
 
-def _names(folders: Sequence[Path]) -> list[str]:
+def distinct_names(folders: Sequence[Path]) -> list[str]:
     """Each folder's name, with as many of the folders above it as tell it from the others."""
     names = [folder.name for folder in folders]
     for depth in range(2, max((len(folder.parts) for folder in folders), default=1)):

@@ -90,6 +90,31 @@ class Heatmap:
 
 
 @dataclass(frozen=True)
+class Arrows:
+    """Arrows of one look from the origin; `labels` say which class each is."""
+
+    name: str
+    ends: Float[np.ndarray, "m 3"]
+    labels: tuple[str, ...]
+    colour: str
+    marker: str = "circle"
+    dashed: bool = False
+
+    @property
+    def key(self) -> Curve:
+        """What stands for them in a legend."""
+        return Curve(self.name, np.empty(0), self.colour, self.marker, self.dashed)
+
+
+@dataclass(frozen=True)
+class SpacePanel:
+    """A space of three dimensions with arrows."""
+
+    title: str
+    arrows: tuple[Arrows, ...]
+
+
+@dataclass(frozen=True)
 class Chart:
     """What all pictures have: a title, a caption, and a description for who cannot see it."""
 
@@ -196,7 +221,8 @@ class Sweep(Lines):
     def x_limits(self) -> tuple[float, float]:
         """All of the curves and all of the marks."""
         places = [float(self.x[0]), float(self.x[-1]), *(mark.x for mark in self.marks if mark.end is None)]
-        return min(places), max(places)
+        low, high = min(places), max(places)
+        return (low, high) if low < high else (low / 1.25, high * 1.25)  # a path of one point so far
 
     def ticks(self) -> tuple[list[float], list[str]]:
         """Ticks of λ."""
@@ -220,6 +246,25 @@ class Sweep(Lines):
                      if abs(label.at - centre) < half + _LETTER * (len(label.text) + 1) / 2}
             placed.append(PlacedLabel(text, centre, min(set(range(len(placed) + 1)) - taken), mark.colour))
         return placed
+
+
+@dataclass(frozen=True)
+class AgainstRatio(Sweep):
+    """Panels of curves along the imbalance ratio R, on a logarithmic axis."""
+
+    x_label: ClassVar[str] = "R"
+
+
+@dataclass(frozen=True)
+class Ranked(Lines):
+    """Panels of values from the largest to the smallest, against their rank."""
+
+    x_label: ClassVar[str] = "number"
+
+
+@dataclass(frozen=True)
+class Space(Chart):
+    """Arrows in three dimensions."""
 
 
 @dataclass(frozen=True)
@@ -293,6 +338,8 @@ def panel_parts(panel: Any) -> tuple[Any, ...]:
     """What is drawn in a panel and can be named: curves, bars, marks and levels."""
     if isinstance(panel, Heatmap):
         return ()
+    if isinstance(panel, SpacePanel):
+        return tuple(arrows.key for arrows in panel.arrows)
     return (*panel.bars, *panel.marks) if isinstance(panel, ClassPanel) else (*panel.curves, *panel.levels)
 
 

@@ -57,7 +57,7 @@ def render_comparison(runs: ComparedRuns) -> str:
             f'{paragraph(f"{differ} {state.capitalize()}.", "subtitle")}</header>',
             section("problems", "What is missing", *map(paragraph, runs.problems)),
             section("curves", "Over training", page.figure(curves(runs), "curves", titled=False)),
-            section("last", "Last measured numbers", _means(runs), table(_last(runs))),
+            section("last", "Last measured numbers", _means(runs), table(last_numbers(runs))),
             section("settings", "Settings that all runs share", details("Every one of them", table(
                 Table("Settings that all runs share", ["setting", "value"],
                       [[key, setting(value)] for key, value in runs.common.items()]))))]
@@ -72,7 +72,8 @@ def _columns(runs: ComparedRuns) -> dict[str, tuple[str, Callable[[float | None]
             if any(np.isfinite(as_number(one.last.get(key))) for one in runs.runs)}
 
 
-def _last(runs: ComparedRuns) -> Table:
+def last_numbers(runs: ComparedRuns) -> Table:
+    """What tells each run from the others, and its last measured numbers."""
     columns = _columns(runs)
     rows = [[one.name, *(setting(one.settings.get(key)) for key in runs.differing),
              "finished" if one.run.finished else "training",

@@ -8,7 +8,7 @@ import numpy as np
 
 from neuralcollapse.experiments.comparison import ComparedRun, ComparedRuns
 from neuralcollapse.show.charts import Curve, ManyRuns, Panel, log_spaced, widely_spread
-from neuralcollapse.show.palette import MARKERS
+from neuralcollapse.show.palette import MARKERS, short_names
 from neuralcollapse.show.reading import as_number, look
 from neuralcollapse.show.wording import number, setting
 
@@ -29,12 +29,14 @@ _PANELS: tuple[tuple[str, str, tuple[str, ...], bool], ...] = (
 )
 
 
-def curves(runs: ComparedRuns) -> ManyRuns | None:
+def curves(runs: ComparedRuns, by_name: bool = False) -> ManyRuns | None:
     """Accuracy, loss and distances of every run over epochs, a colour and marker per group of like runs.
 
     Parameters
     ----------
     runs : ComparedRuns
+    by_name : bool
+        A colour and marker per run, called by its name, as long as a legend can name all of them.
 
     Returns
     -------
@@ -46,7 +48,8 @@ def curves(runs: ComparedRuns) -> ManyRuns | None:
     epochs = np.unique([float(record["epoch"]) for one in shown for record in one.run.history])
     if not epochs.size:
         return None
-    labels = _labels(runs, shown)
+    named = by_name and len(shown) <= _MOST_GROUPS
+    labels = short_names([one.name for one in shown], 40) if named else _labels(runs, shown)
     styles = {label: (_COLOURS[i % len(_COLOURS)], list(MARKERS)[i // len(_COLOURS) % len(MARKERS)], i % 2 == 1)
               for i, label in enumerate(dict.fromkeys(labels))}
     panels = []
@@ -56,11 +59,14 @@ def curves(runs: ComparedRuns) -> ManyRuns | None:
         panel = Panel(title, y_label, lines, percent=share)
         if panel.values().size:
             panels.append(panel if share else Panel(title, y_label, lines, log_y=widely_spread(panel.values())))
+    if not panels:
+        return None
     described = [f"{panel.title}, last values from {number(min(ends))} to {number(max(ends))}."
                  for panel in panels if (ends := [float(curve.y[np.isfinite(curve.y)][-1]) for curve in panel.curves
                                                   if np.isfinite(curve.y).any()])]
     few = "" if step == 1 else f" Of {len(runs.runs)} runs one in {step} is drawn; the table has all."
-    return ManyRuns("Runs over training", "A curve per run; runs that differ in their seed alone look the same." + few,
+    alike = "" if named else "; runs that differ in their seed alone look the same"
+    return ManyRuns("Runs over training", f"A curve per run{alike}.{few}",
                     " ".join(described), tuple(panels), 3, epochs, log_spaced(epochs))
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 import math
+from typing import TYPE_CHECKING, TypeVar
 import warnings
 
 from jaxtyping import Float
@@ -26,6 +28,10 @@ from neuralcollapse.show.path_figures import event_marks, path_distances, path_s
 from neuralcollapse.show.reading import Reading, as_number, look
 from neuralcollapse.show.wording import number
 
+if TYPE_CHECKING:
+    from neuralcollapse.experiments.expected import Expected
+
+Found = TypeVar("Found")
 _DISTINCT, _POINTS = 40, 40  # counts up to which a path of so many points takes a second or two
 _FEW, _MORE_POINTS = 10, 80  # with few, smooth curves cost nothing
 _TOLERANCE = 1e-7  # relative gap: no picture shows more
@@ -77,15 +83,12 @@ class AlongDecay:
 
 def along_decay(reading: Reading) -> AlongDecay | None:
     """Everything above; None with too many classes or distinct counts for it, or where the solver fails."""
-    counts = reading.counts
-    if counts.k > ONE_BY_ONE or counts.groups.sizes.size > _DISTINCT:
-        return None
-    try:
-        with warnings.catch_warnings(), np.errstate(all="ignore"):
-            warnings.simplefilter("ignore")
-            return _along(reading)
-    except _FAILURES:
-        return None
+    return _attempted(reading, _along)
+
+
+def decay_path(reading: Reading) -> RidgePath | None:
+    """The geometry along λ for a run's counts, loss and bias; None where `along_decay` has none."""
+    return _attempted(reading, _path)
 
 
 def decay_charts(found: AlongDecay) -> dict[str, Sweep]:
@@ -102,6 +105,13 @@ def decay_charts(found: AlongDecay) -> dict[str, Sweep]:
             "along": path_shapes(found.path, marks)}
 
 
+def nearest_along(path: RidgePath, reading: Reading) -> RidgeEstimate | None:
+    """λ_eff: the λ whose geometry is nearest to the last measured Grams; None when they were not kept."""
+    if not {*_PARTS} & {*reading.grams(reading.last_epoch)}:
+        return None
+    return nearest_ridge(path, lambda geometry: _both(reading, geometry))
+
+
 def gram_distance(reading: Reading, geometry: Geometry) -> dict[str, float]:
     """How far the last measured Grams are from a geometry whose class means are centred as the measured ones."""
     kept = reading.grams(reading.last_epoch)
@@ -109,34 +119,54 @@ def gram_distance(reading: Reading, geometry: Geometry) -> dict[str, float]:
     return {part: _apart(kept[part], predicted[part]) for part in _PARTS if part in kept}
 
 
+def _attempted(reading: Reading, solve: Callable[[Reading], Found]) -> Found | None:
+    counts = reading.counts
+    if counts.k > ONE_BY_ONE or counts.groups.sizes.size > _DISTINCT:
+        return None
+    try:
+        with warnings.catch_warnings(), np.errstate(all="ignore"):
+            warnings.simplefilter("ignore")
+            return solve(reading)
+    except _FAILURES:
+        return None
+
+
 # -- parts ------------------------------------------------------------------------------------------
 
 
-def _along(reading: Reading) -> AlongDecay:
-    counts, penalties = reading.counts, _penalties(reading)
-    own = _ridge(penalties)
-    expected = None if reading.expected is None or reading.expected.plain else reading.expected
+def _path(reading: Reading) -> RidgePath:
+    counts, own, expected = reading.counts, _ridge(_penalties(reading)), _own_loss(reading)
     drawn, options = (counts, {}) if expected is None else expected.in_terms_of_cross_entropy()
     top = predict(drawn, ridge=1.0, **options).total_collapse if options else math.sqrt(counts.n_max)
     low = 1e-4 * top if own is None else min(1e-4 * top, max(own / 3, 1e-8 * top))
     points = _MORE_POINTS if counts.groups.sizes.size <= _FEW else _POINTS
-    path = ridge_path(drawn, low=low, points=points, tolerance=_TOLERANCE, **options)
+    return ridge_path(drawn, low=low, points=points, tolerance=_TOLERANCE, **options)
 
-    def both(geometry: Geometry) -> float:
-        far = list(gram_distance(reading, geometry).values())
-        return math.sqrt(sum(value**2 for value in far) / len(far))
 
+def _own_loss(reading: Reading) -> Expected | None:
+    """What the settings lead to, where that is not plain cross-entropy."""
+    return None if reading.expected is None or reading.expected.plain else reading.expected
+
+
+def _along(reading: Reading) -> AlongDecay:
+    counts, penalties, path = reading.counts, _penalties(reading), _path(reading)
+    own = _ridge(penalties)
     kept = [part for part in _PARTS if part in reading.grams(reading.last_epoch)]
     curves = {part: np.array([gram_distance(reading, geometry)[part] for geometry in path.geometries])
               for part in kept}
     known = any(np.isfinite(curve).any() for curve in curves.values())
-    at_own = None if own is None or not known else both(path.at(own))
+    at_own = None if own is None or not known else _both(reading, path.at(own))
     safety = None
-    if penalties is not None and own is not None and expected is None:
+    if penalties is not None and own is not None and _own_loss(reading) is None:
         safety = collapse_safety(counts, penalties[0] / counts.n, penalties[1] / counts.n)
-    estimate = nearest_ridge(path, both) if known else None
+    estimate = nearest_along(path, reading) if known else None
     first = min(value for value in path.geometries[0].thresholds.values() if value is not None)
     return AlongDecay(path, penalties, estimate, curves, at_own, safety, first)
+
+
+def _both(reading: Reading, geometry: Geometry) -> float:
+    far = list(gram_distance(reading, geometry).values())
+    return math.sqrt(sum(value**2 for value in far) / len(far))
 
 
 def _penalties(reading: Reading) -> tuple[float, float] | None:

@@ -9,7 +9,7 @@ import numpy as np
 
 from neuralcollapse.gram import Gram
 from neuralcollapse.show.class_axis import split_cosines
-from neuralcollapse.show.reading import Reading, look
+from neuralcollapse.show.reading import Reading, as_number, look
 
 PAIRS = (("majority_majority", "two majority classes"), ("majority_minority", "a majority and a minority class"),
          ("minority_minority", "two minority classes"))
@@ -107,9 +107,9 @@ def accuracy_gap(reading: Reading) -> Gap | None:
     sizes = look(dict(reading.run.data), "test_counts")
     if not isinstance(sizes, (list, tuple)) or len(sizes) != reading.counts.k:
         return Gap(many, few, None)
-    tested = np.array(sizes, dtype=np.float64)
+    tested = np.array([as_number(size) for size in sizes])
     n_many, n_few = tested[~reading.minority].sum(), tested[reading.minority].sum()
-    if not n_many or not n_few:
+    if not n_many > 0 or not n_few > 0:
         return Gap(many, few, None)
     # One hit and one error added to each group keep the bar off zero where every sample was right.
     variance = sum(_variance(share, n) for share, n in ((many, n_many), (few, n_few)))

@@ -7,6 +7,7 @@ save_prediction(geometry, file)    a file
 save_path(path, file)              the same for a path along the ridge
 """
 
+from neuralcollapse.show.class_figures import accuracies, margins, norms
 from neuralcollapse.show.comparison_figures import curves
 from neuralcollapse.show.path_figures import path_charts, path_figure, save_path
 from neuralcollapse.show.prediction import (
@@ -16,18 +17,10 @@ from neuralcollapse.show.prediction import (
     prediction_figure,
     save_prediction,
 )
-from neuralcollapse.show.run_figures import (
-    accuracies,
-    collapse,
-    distances,
-    grams,
-    norms,
-    summary_figure,
-    training,
-)
+from neuralcollapse.show.run_figures import collapse, distances, grams, summary_figure, training
 
 __all__ = [
-    "accuracies", "collapse", "curves", "distances", "grams", "norms", "path_charts", "path_figure", "predicted_grams",
-    "predicted_norms", "prediction_charts", "prediction_figure", "save_path", "save_prediction", "summary_figure",
-    "training",
+    "accuracies", "collapse", "curves", "distances", "grams", "margins", "norms", "path_charts", "path_figure",
+    "predicted_grams", "predicted_norms", "prediction_charts", "prediction_figure", "save_path", "save_prediction",
+    "summary_figure", "training",
 ]

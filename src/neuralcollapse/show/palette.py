@@ -28,6 +28,7 @@ MARKERS = {  # name here: (plotly, matplotlib)
     "circle": ("circle", "o"), "square": ("square", "s"), "diamond": ("diamond", "D"),
     "triangle": ("triangle-up", "^"), "cross": ("x", "X"),
 }
+TARGET_MARKERS = ("circle", "square", "triangle", "diamond", "cross")  # of the predicted geometries, in turn
 TARGET_NAMES = {"seli": "SELI", "ce": "SELI", "etf": "simplex ETF", "loss": "limit of its loss"}
 TARGET_COLOURS = {"seli": "blue", "ce": "blue", "etf": "vermillion", "loss": "green"}
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from copy import copy
 from functools import cache, cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, runtime_checkable
@@ -88,8 +89,23 @@ class Reading:
         self.run = run
         self.counts = run.counts
         self.minority: np.ndarray = np.asarray(run.counts.minority)
-        self.history = [record for record in run.history if isinstance(record.get("epoch"), (int, float))]
+        self.history = [record for record in run.history if np.isfinite(as_number(look(record, "epoch")))]
         self.geometry = cache(self._geometry)
+
+    @classmethod
+    def of(cls, run: RunLike | Reading) -> Reading:
+        """The numbers of a run, or what has been read already: predictions are then not solved again."""
+        return run if isinstance(run, Reading) else cls(run)
+
+    def up_to(self, epoch: int | None) -> Reading:
+        """The same run as it stood at a measured epoch, held against the same predictions; itself for None."""
+        if epoch is None or not self.measured:
+            return self
+        earlier = copy(self)
+        earlier.history = [record for record in self.history if record["epoch"] <= epoch]
+        earlier.__dict__ |= {"targets": self.targets, "expected": self.expected}
+        earlier.__dict__.pop("epochs", None)
+        return earlier
 
     @property
     def measured(self) -> bool:

@@ -12,8 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from neuralcollapse.registry import references
-from neuralcollapse.show import run_figures as figures
-from neuralcollapse.show import tables
+from neuralcollapse.show import figures, tables
 from neuralcollapse.show.charts import Chart, Heatmaps
 from neuralcollapse.show.class_axis import ONE_BY_ONE
 from neuralcollapse.show.decay import along_decay, decay_charts
@@ -110,8 +109,8 @@ def _findings(page: Page, reading: Reading) -> list[str]:
         _decay(page, reading),
         section("collapse", "Neural collapse, measure by measure",
                 page.figure(figures.collapse(run), "collapse", titled=False)),
-        section("accuracy", "Accuracy", page.figure(figures.accuracies(run), "accuracy"),
-                page.figure(figures.training(run), "training")),
+        section("accuracy", "Accuracy and margins", page.figure(figures.accuracies(run), "accuracy"),
+                page.figure(figures.margins(run), "margins"), page.figure(figures.training(run), "training")),
         _rescue(reading),
     ]
 

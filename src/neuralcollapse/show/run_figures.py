@@ -12,9 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from neuralcollapse.show.charts import (
-    Bars,
     Chart,
-    ClassPanel,
     Curve,
     Heatmap,
     Heatmaps,
@@ -25,20 +23,18 @@ from neuralcollapse.show.charts import (
     shared_limits,
     widely_spread,
 )
-from neuralcollapse.show.class_axis import ClassAxis, class_axis
-from neuralcollapse.show.facts import comparable_norms
+from neuralcollapse.show.class_axis import class_axis
+from neuralcollapse.show.class_figures import accuracies, norms
 from neuralcollapse.show.levels import predicted_levels
-from neuralcollapse.show.palette import in_a_sentence, target_colour, target_name
+from neuralcollapse.show.palette import TARGET_MARKERS, in_a_sentence, target_colour, target_name
 from neuralcollapse.show.reading import PARTS, Reading, RunLike
-from neuralcollapse.show.wording import number, percent, trend
+from neuralcollapse.show.wording import number, trend
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-_MARKERS = ("circle", "square", "triangle", "diamond", "cross")  # of the targets, in turn
 
-
-def distances(run: RunLike) -> Lines:
+def distances(run: RunLike | Reading) -> Lines:
     """How far classifiers, embeddings and logits are from each predicted geometry, over epochs.
 
     ‖Ĝ/‖Ĝ‖ − G/‖G‖‖_F with Ĝ measured and G predicted (thrampoulidis2022; theory.md §6).
@@ -52,11 +48,11 @@ def distances(run: RunLike) -> Lines:
     Lines
         Three panels on one scale.
     """
-    reading = Reading(run)
+    reading = Reading.of(run)
     curves = {part: tuple(
         Curve(f"to {in_a_sentence(target)}", reading.distances(part, target),
-              target_colour(target), marker, dashed=marker != _MARKERS[0])
-        for target, marker in zip(reading.targets, _MARKERS, strict=False)) for part, _, _ in PARTS}
+              target_colour(target), marker, dashed=marker != TARGET_MARKERS[0])
+        for target, marker in zip(reading.targets, TARGET_MARKERS, strict=False)) for part, _, _ in PARTS}
     log_y = widely_spread(np.concatenate([curve.y for part in curves.values() for curve in part]))
     panels = tuple(Panel(title, symbol, curves[part], log_y=log_y) for part, title, symbol in PARTS)
     described = [f"{title}, distance {curve.name}: {trend(reading.epochs, curve.y)}."
@@ -68,7 +64,7 @@ def distances(run: RunLike) -> Lines:
         " ".join(described), panels, 3, reading.epochs, log_spaced(reading.epochs), shared_limits(panels))
 
 
-def collapse(run: RunLike) -> Lines:
+def collapse(run: RunLike | Reading) -> Lines:
     """The neural-collapse measures NC1–NC4 and CDNV over epochs, with the level predicted where it is not 0.
 
     Papyan 2020; theory.md §6.
@@ -82,7 +78,7 @@ def collapse(run: RunLike) -> Lines:
     Lines
         Six panels.
     """
-    reading = Reading(run)
+    reading = Reading.of(run)
 
     def curve(name: str, colour: str, marker: str, *path: str, dashed: bool = False) -> Curve:
         return Curve(name, reading.series("measurement", *path), colour, marker, dashed)
@@ -115,7 +111,7 @@ def collapse(run: RunLike) -> Lines:
         " ".join(described), tuple(panels), 3, reading.epochs, log_spaced(reading.epochs))
 
 
-def training(run: RunLike) -> Lines:
+def training(run: RunLike | Reading) -> Lines:
     """Loss and accuracy over the measured epochs, test accuracy also for majority and minority classes.
 
     Parameters
@@ -127,7 +123,7 @@ def training(run: RunLike) -> Lines:
     Lines
         Two panels.
     """
-    reading = Reading(run)
+    reading = Reading.of(run)
     loss = [Curve("train", reading.series("train", "loss"), "ink", "circle"),
             Curve("test", reading.series("test", "loss"), "blue", "square", dashed=True)]
     accuracy = [Curve("train", reading.series("train", "accuracy"), "ink", "circle"),
@@ -144,7 +140,7 @@ def training(run: RunLike) -> Lines:
                  reading.epochs, log_spaced(reading.epochs))
 
 
-def grams(run: RunLike, epoch: int | None = None) -> Heatmaps | None:
+def grams(run: RunLike | Reading, epoch: int | None = None) -> Heatmaps | None:
     """Measured Gram matrices beside predicted ones, on one colour scale centred at 0.
 
     Parameters
@@ -158,9 +154,8 @@ def grams(run: RunLike, epoch: int | None = None) -> Heatmaps | None:
     Heatmaps or None
         None when the run kept no Grams of that epoch.
     """
-    reading = Reading(run)
-    epoch = reading.last_epoch if epoch is None else epoch
-    axis, measured = class_axis(reading.counts), reading.grams(epoch)
+    reading = Reading.of(run).up_to(epoch)
+    axis, measured = class_axis(reading.counts), reading.grams(reading.last_epoch)
     if not measured or axis.grouped:
         return None
     name = target_name(reading.target)
@@ -173,63 +168,9 @@ def grams(run: RunLike, epoch: int | None = None) -> Heatmaps | None:
         "Gram matrices, measured beside predicted",
         "Inner products between classifiers, between class means, and between the two (the logits), each matrix "
         "scaled to norm 1. Colour follows the square root, so that small entries can be told apart.",
-        f"{len(panels)} heatmaps over {axis.size} classes, measured at epoch {epoch} on the left and {name} on the "
-        f"right. Their distances at the last epoch: {', '.join(far)}.",
+        f"{len(panels)} heatmaps over {axis.size} classes, measured at epoch {reading.last_epoch} on the left and "
+        f"{name} on the right. Their distances at that epoch: {', '.join(far)}.",
         tuple(panels), 2, axis.names, colour_limit(panels))
-
-
-def norms(run: RunLike) -> Bars:
-    """The length of each class's classifier and mean embedding, beside what is predicted.
-
-    Parameters
-    ----------
-    run : RunLike
-
-    Returns
-    -------
-    Bars
-        Two panels; groups of classes when there are more than 200.
-    """
-    reading = Reading(run)
-    axis = class_axis(reading.counts)
-    panels = []
-    for part, _, _ in PARTS[:2]:
-        found = comparable_norms(reading, part)
-        marks = tuple(Curve(target_name(target), axis.values(values), target_colour(target), marker)
-                      for (target, values), marker in zip(found.predicted.items(), _MARKERS, strict=False))
-        panels.append(ClassPanel(f"Norms of {part}", "norm",
-                                 (Curve("measured", axis.values(found.measured), "bar"),), marks))
-    return Bars("Norms per class, measured beside predicted",
-                f"{axis.description}. Measured and predicted norms are those of Gram matrices at {found.scale}.",
-                " ".join(_describe_bars(panel, axis) for panel in panels), tuple(panels), 2, axis.names)
-
-
-def accuracies(run: RunLike) -> Bars | None:
-    """Test accuracy of each class, majority and minority told apart.
-
-    Parameters
-    ----------
-    run : RunLike
-
-    Returns
-    -------
-    Bars or None
-        None when the run has no test accuracy per class.
-    """
-    reading = Reading(run)
-    measured = reading.last_per_class("test", "per_class_accuracy")
-    if measured is None or not np.isfinite(measured).any():
-        return None
-    axis = class_axis(reading.counts)
-    few = reading.minority
-    groups = [("majority", "green", ~few), ("minority", "purple", few)]
-    bars = tuple(Curve(name, axis.values(np.where(members, measured, np.nan)), colour)
-                 for name, colour, members in groups if members.any()) if few.any() else (
-        Curve("all classes", axis.values(measured), "bar"),)
-    panel = ClassPanel("Test accuracy", "share correct", bars, percent=True)
-    return Bars("Test accuracy per class",
-                f"{axis.description}.",
-                _describe_bars(panel, axis), (panel,), 1, axis.names)
 
 
 def summary_figure(run: RunLike) -> Figure:
@@ -262,13 +203,3 @@ def summary_figure(run: RunLike) -> Figure:
 
 def _with_scale(panel: Panel) -> Panel:
     return replace(panel, log_y=widely_spread(panel.values()))
-
-
-def _describe_bars(panel: ClassPanel, axis: ClassAxis) -> str:
-    show = percent if panel.percent else number
-    parts = []
-    for curve in (*panel.bars, *panel.marks):
-        known = curve.y[np.isfinite(curve.y)]
-        if known.size:
-            parts.append(f"{curve.name} from {show(float(known.min()))} to {show(float(known.max()))}")
-    return f"{panel.title} of {axis.size} {'groups of classes' if axis.grouped else 'classes'}: {'; '.join(parts)}."

@@ -37,7 +37,7 @@ class Sentence:
     text: str
 
 
-def verdict(run: RunLike) -> list[Sentence]:
+def verdict(run: RunLike | Reading) -> list[Sentence]:
     """What a run shows, most important first.
 
     Parameters
@@ -50,7 +50,7 @@ def verdict(run: RunLike) -> list[Sentence]:
     list of Sentence
         One sentence alone when nothing has been measured yet.
     """
-    reading = Reading(run)
+    reading = Reading.of(run)
     if not reading.measured:
         return [Sentence("Status", "No epoch has been measured yet.")]
     found = [("Status", _status(reading)), ("Terminal phase", _terminal(reading)), ("Labels", _labels(reading)),

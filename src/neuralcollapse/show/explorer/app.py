@@ -11,12 +11,13 @@ from pathlib import Path
 from string import Template
 from typing import Any
 
-from dash import Dash, Input, Output, State, dcc, html
+from dash import ClientsideFunction, Dash, Input, Output, State, dcc, html
 from flask import Response, abort, request
 
 from neuralcollapse.show.explorer import runs_page, theory_page
 from neuralcollapse.show.explorer.watch import RunShelf
 from neuralcollapse.show.markup import colour_variables
+from neuralcollapse.show.page import colour_ramp
 
 PAGES = {"/": ("Theory", theory_page), "/runs": ("Runs", runs_page)}
 _LONGEST_URL = 20_000
@@ -39,6 +40,7 @@ def make_app(shelf: RunShelf, host: str = "127.0.0.1") -> Dash:
                serve_locally=True, compress=False)
     app.index_string = _index()
     app.layout = _frame(shelf)
+    app.clientside_callback(ClientsideFunction("explorer", "dark"), Output("dark", "data"), Input("dark", "id"))
     theory_page.register(app)
     runs_page.register(app, shelf)
 
@@ -54,9 +56,9 @@ def make_app(shelf: RunShelf, host: str = "127.0.0.1") -> Dash:
 
 
 def _frame(shelf: RunShelf) -> Any:
-    start = dcc.Location(id="url", refresh="callback-nav")
     return html.Div([
-        start,
+        dcc.Location(id="url", refresh="callback-nav"),
+        dcc.Store(id="dark"),  # True or False once the browser has said; None before
         html.A("Skip to content", href="#page", className="skip"),
         html.Header([html.Span("neuralcollapse", className="brand"), html.Nav(id="nav")],
                     className="bar"),
@@ -75,8 +77,9 @@ def _lost() -> Any:
 
 def _index() -> str:
     """Dash's page, with the palette of the pictures as CSS variables."""
+    light, dark = (colour_variables(dark) + colour_ramp(dark) for dark in (False, True))
     style = Template("<style>:root{color-scheme:light dark;$light}@media screen and (prefers-color-scheme:dark)"
-                     "{:root{$dark}}</style>").substitute(light=colour_variables(False), dark=colour_variables(True))
+                     "{:root{$dark}}</style>").substitute(light=light, dark=dark)
     return ('<!DOCTYPE html><html lang="en"><head>{%metas%}<meta name="viewport" content="width=device-width, '
             'initial-scale=1"><title>{%title%}</title>{%favicon%}{%css%}' + style + "</head><body>{%app_entry%}"
             "<footer>{%config%}{%scripts%}{%renderer%}</footer></body></html>")

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from errno import EADDRINUSE
+import gc
 import logging
 from pathlib import Path
 import socket
@@ -27,7 +29,7 @@ def explore(runs: Sequence[str | Path] = (), *, host: str = "127.0.0.1", port: i
     port : int
         0 picks a free one.
     ready : callable, optional
-        Given the address once it is open.
+        Given the address once it is open: that of the page of runs, or of predictions where there are no runs.
 
     Raises
     ------
@@ -38,19 +40,29 @@ def explore(runs: Sequence[str | Path] = (), *, host: str = "127.0.0.1", port: i
     from werkzeug.serving import make_server
 
     logging.getLogger("werkzeug").setLevel(logging.ERROR)
-    try:
-        server = make_server(host, port, app.server, threaded=True)
-    except (OSError, OverflowError, SystemExit) as error:  # werkzeug ends the program on a port in use
-        raise InvalidInput(f"cannot listen on {host}:{port}: {_reason(host, port, error)}") from None
-    if ready is not None:
+    gc.collect()
+    gc.freeze()  # libraries stay: to go through their objects again and again would make answers wait
+    with _listening(host, port) as listener:
+        server = make_server(host, port, app.server, threaded=True, fd=listener.fileno())
         shown = f"[{host}]" if ":" in host else host
-        ready(f"http://{shown}:{server.server_port}/")
+        try:
+            if ready is not None:
+                ready(f"http://{shown}:{server.port}/{'runs' if runs else ''}")
+            server.serve_forever()
+        except KeyboardInterrupt:
+            pass
+        finally:
+            server.server_close()
+
+
+def _listening(host: str, port: int) -> socket.socket:
+    """A socket of our own: werkzeug ends the program when it cannot have one."""
     try:
-        server.serve_forever()
-    except KeyboardInterrupt:
-        pass
-    finally:
-        server.server_close()
+        return socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
+    except (OSError, OverflowError, UnicodeError) as error:
+        reason = (getattr(error, "strerror", None) or str(error)).partition(" (while ")[0]
+        taken = "; give another port, or --port 0 for a free one" if getattr(error, "errno", 0) == EADDRINUSE else ""
+        raise InvalidInput(f"cannot listen on {host}:{port}: {reason}{taken}") from None
 
 
 def application(runs: Sequence[str | Path] = (), host: str = "127.0.0.1") -> Any:
@@ -60,19 +72,11 @@ def application(runs: Sequence[str | Path] = (), host: str = "127.0.0.1") -> Any
     except ImportError:
         raise InvalidInput("the explorer needs Dash, which is not installed: pip install 'neuralcollapse[explore]'"
                            ) from None
+    from dash.exceptions import DependencyException
+
     from neuralcollapse.show.explorer.app import make_app
     from neuralcollapse.show.explorer.watch import RunShelf
 
-    return make_app(RunShelf.of(runs), host)
-
-
-def _reason(host: str, port: int, error: BaseException) -> str:
-    if isinstance(error, OSError) and error.strerror:
-        return error.strerror
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    try:
-        with socket.socket(family) as probe:
-            probe.bind((host, port))
-    except (OSError, OverflowError) as found:
-        return getattr(found, "strerror", None) or str(found)
-    return str(error)
+    app = make_app(RunShelf.of(runs), host)
+    app.server.register_error_handler(DependencyException, lambda error: ("no such file", 404))
+    return app
