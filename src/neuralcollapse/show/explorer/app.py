@@ -11,7 +11,7 @@ from pathlib import Path
 from string import Template
 from typing import Any
 
-from dash import Dash, Input, Output, State, dcc, html
+from dash import ClientsideFunction, Dash, Input, Output, State, dcc, html
 from flask import Response, abort, request
 
 from neuralcollapse.show.explorer import runs_page, theory_page
@@ -39,6 +39,7 @@ def make_app(shelf: RunShelf, host: str = "127.0.0.1") -> Dash:
                serve_locally=True, compress=False)
     app.index_string = _index()
     app.layout = _frame(shelf)
+    app.clientside_callback(ClientsideFunction("explorer", "dark"), Output("dark", "data"), Input("dark", "id"))
     theory_page.register(app)
     runs_page.register(app, shelf)
 
@@ -54,9 +55,9 @@ def make_app(shelf: RunShelf, host: str = "127.0.0.1") -> Dash:
 
 
 def _frame(shelf: RunShelf) -> Any:
-    start = dcc.Location(id="url", refresh="callback-nav")
     return html.Div([
-        start,
+        dcc.Location(id="url", refresh="callback-nav"),
+        dcc.Store(id="dark"),  # True or False once the browser has said; None before
         html.A("Skip to content", href="#page", className="skip"),
         html.Header([html.Span("neuralcollapse", className="brand"), html.Nav(id="nav")],
                     className="bar"),
