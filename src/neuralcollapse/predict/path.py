@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from jaxtyping import Float, Int
@@ -32,15 +32,15 @@ class Event:
         n_j of the group; the largest count for the total.
     classes : int
         How many classes it concerns.
-    confirmed : bool
-        Whether the solutions on the path lie on the right sides of it.
+    confirmed : bool or None
+        Whether the solutions on the path lie on the right sides of it; None where none was asked.
     """
 
     kind: str
     ridge: float
     count: float
     classes: int
-    confirmed: bool
+    confirmed: bool | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -266,7 +266,7 @@ def _described(counts: ClassCounts, loss: str, parameters: Mapping[str, Any], ri
 
     ranks = np.array([_rank(geometry) for geometry in geometries])
     return RidgePath(ridges, geometries, distances(limit), distances(simplex), ranks,
-                     _events(counts, parameters, ridges, geometries), at)
+                     _events(parameters, ridges, geometries), at)
 
 
 def _point(geometry: Geometry) -> Point:
@@ -283,21 +283,47 @@ def _rank(geometry: Geometry) -> int:
     return between + int(np.sum((sizes - 1) * (point.within > 0)))
 
 
-def _events(counts: ClassCounts, parameters: Mapping[str, Any], ridges: Float[np.ndarray, " p"],
+def collapse_events(geometry: Geometry, parameters: Mapping[str, Any]) -> tuple[Event, ...]:
+    """Where groups of equal classes merge and where everything vanishes, ascending in λ.
+
+    Parameters
+    ----------
+    geometry : Geometry
+        Of a cross-entropy at a ridge.
+    parameters : mapping
+        The loss's own.
+    """
+    return _in_order([*(event for _, event in _merging(geometry, parameters)), _vanishing(geometry)])
+
+
+def _events(parameters: Mapping[str, Any], ridges: Float[np.ndarray, " p"],
             geometries: tuple[Geometry, ...]) -> tuple[Event, ...]:
-    groups = geometries[0].classifiers.groups
+    open_at = np.array([_point(g).within > 0 for g in geometries])
+    alive = np.array([g.classifiers.frobenius > 0 for g in geometries])
+
+    def checked(event: Event, there: np.ndarray) -> Event:
+        return replace(event, confirmed=bool(np.array_equal(there, ridges < event.ridge)))
+
+    merging = [checked(event, open_at[:, j]) for j, event in _merging(geometries[0], parameters)]
+    return _in_order([*merging, checked(_vanishing(geometries[0]), alive)])
+
+
+def _merging(geometry: Geometry, parameters: Mapping[str, Any]) -> list[tuple[int, Event]]:
+    """The groups of several classes, each with its threshold ω_j Δ_j √n_j."""
+    groups, counts = geometry.classifiers.groups, geometry.counts
     first = groups.first
     factors = [np.asarray(parameters[name], dtype=np.float64)[first] for name in ("weight", "delta")
                if parameters.get(name) is not None]
     thresholds = np.prod([np.sqrt(counts.values[first]), *factors], axis=0)
-    open_at = np.array([_point(g).within > 0 for g in geometries])
-    events = [Event("group collapse", float(thresholds[j]), float(counts.values[first][j]), int(groups.sizes[j]),
-                    bool(np.array_equal(open_at[:, j], ridges < thresholds[j])))
-              for j in np.flatnonzero(groups.sizes > 1)]
-    top = geometries[0].total_collapse
-    alive = np.array([g.classifiers.frobenius > 0 for g in geometries])
-    events.append(Event("total collapse", top, float(counts.n_max), counts.k,
-                        bool(np.array_equal(alive, ridges < top))))
+    return [(int(j), Event("group collapse", float(thresholds[j]), float(counts.values[first][j]),
+                           int(groups.sizes[j]))) for j in np.flatnonzero(groups.sizes > 1)]
+
+
+def _vanishing(geometry: Geometry) -> Event:
+    return Event("total collapse", geometry.total_collapse, float(geometry.counts.n_max), geometry.k)
+
+
+def _in_order(events: list[Event]) -> tuple[Event, ...]:
     # All vanish last: the largest groups merge at the same λ, up to rounding.
     return tuple(sorted(events, key=lambda event: (event.kind == "total collapse", event.ridge)))
 

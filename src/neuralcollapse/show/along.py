@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from jaxtyping import Float
 import numpy as np
 
 from neuralcollapse.gram import Gram
+from neuralcollapse.predict import Geometry
 from neuralcollapse.predict.path import Event, RidgePath
 from neuralcollapse.show.wording import number, plain
 
@@ -39,18 +40,32 @@ class PathSummary:
 
 def summarise(path: RidgePath) -> PathSummary:
     """Means over majority and minority, in O(k + p g²) for p points and g groups."""
-    counts = path.geometries[0].counts
     some = _Members.of(path.geometries[0].classifiers)
-    few = np.asarray(counts.minority)[some.first]
+    return joined([_means(geometry, some) for geometry in path.geometries])
+
+
+def summarise_one(geometry: Geometry) -> PathSummary:
+    """The same of one geometry, p = 1."""
+    return _means(geometry, _Members.of(geometry.classifiers))
+
+
+def joined(parts: Sequence[PathSummary]) -> PathSummary:
+    """Summaries one after the other."""
+    return PathSummary({key: np.concatenate([part.norms[key] for part in parts]) for key in parts[0].norms},
+                       {key: np.concatenate([part.cosines[key] for part in parts]) for key in parts[0].cosines})
+
+
+def _means(geometry: Geometry, some: _Members) -> PathSummary:
+    few = np.asarray(geometry.counts.minority)[some.first]
     norms: dict[tuple[str, bool], Float[np.ndarray, " p"]] = {}
     cosines: dict[tuple[str, str], Float[np.ndarray, " p"]] = {}
     for kind in KINDS:
-        blocks = [some.blocks(getattr(geometry, kind)) for geometry in path.geometries]
+        own, cosine = some.blocks(getattr(geometry, kind))
         for minority in (False, True):
-            norms[kind, minority] = np.array([_mean(own, some.sizes * (few == minority)) for own, _ in blocks])
+            norms[kind, minority] = np.array([_mean(own, some.sizes * (few == minority))])
         for pair, (one, two) in PAIRS.items():
             weight = some.pairs * np.multiply.outer(few == one, few == two)
-            cosines[kind, pair] = np.array([_mean(cosine, weight) for _, cosine in blocks])
+            cosines[kind, pair] = np.array([_mean(cosine, weight)])
     return PathSummary(norms, cosines)
 
 

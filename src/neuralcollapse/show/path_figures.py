@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from jaxtyping import Float
 import numpy as np
 
 from neuralcollapse.checks import positive_number
@@ -49,31 +50,39 @@ def path_charts(path: RidgePath, ridge: float | None = None, name: str = "your �
 
 def path_shapes(path: RidgePath, marks: tuple[Mark, ...]) -> Sweep:
     """Mean norms and cosines of majority and minority, classifiers and embeddings, along λ."""
-    summary = summarise(path)
-    panels = []
-    for kind in ("classifiers", "embeddings"):
-        panels.append(Panel(f"Norms of {kind}", "norm", _norm_curves(summary, kind)))
-        panels.append(Panel(f"Cosines of {kind}", "mean cosine", _cosine_curves(summary, kind), signed=True))
+    return shapes_along(summarise(path), path.ridges, marks, told(path.events))
+
+
+def shapes_along(summary: PathSummary, ridges: Float[np.ndarray, " p"], marks: tuple[Mark, ...],
+                 story: str) -> Sweep:
+    """`path_shapes` of what is known of a path so far."""
+    panels = shape_panels(summary)
     return Sweep(
         "Norms and angles along λ",
         "Means over majority and minority classes, at unit Frobenius norm of the Gram matrix; λ = √(λ_W λ_H) with "
-        "the loss summed over samples.", f"{_described(panels)} {_told(path.events)}", tuple(panels), 2, path.ridges,
-        True, marks=marks)
+        "the loss summed over samples.", f"{described(panels)} {story}", panels, 2, ridges, True, marks=marks)
 
 
 def path_distances(path: RidgePath, marks: tuple[Mark, ...]) -> Sweep:
     """Distances to the vanishing-ridge limit and to the simplex ETF, and the rank, along λ."""
-    limit = limit_name(path)
+    return distances_along(path.to_limit, path.to_etf, path.ranks.astype(np.float64), path.ridges, limit_name(path),
+                           marks, told(path.events))
+
+
+def distances_along(to_limit: Mapping[str, Float[np.ndarray, " p"]], to_etf: Mapping[str, Float[np.ndarray, " p"]],
+                    ranks: Float[np.ndarray, " p"], ridges: Float[np.ndarray, " p"], limit: str,
+                    marks: tuple[Mark, ...], story: str) -> Sweep:
+    """`path_distances` of what is known of a path so far."""
     panels = [Panel(f"Distance of {kind}", "distance", (
-        Curve(f"to {limit}", path.to_limit[kind], "blue"),
-        Curve("to the simplex ETF", path.to_etf[kind], "vermillion", "square", dashed=True)))
+        Curve(f"to {limit}", to_limit[kind], "blue"),
+        Curve("to the simplex ETF", to_etf[kind], "vermillion", "square", dashed=True)))
         for kind in ("classifiers", "embeddings")]
-    panels.append(Panel("Rank", "dimensions", (Curve("rank", path.ranks.astype(np.float64), "ink"),)))
+    panels.append(Panel("Rank", "dimensions", (Curve("rank", ranks, "ink"),)))
     return Sweep(
         "Distances and rank along λ",
         f"How far the geometry at λ is from its limit λ → 0, {limit}, and from the simplex ETF (0 is a perfect match, "
-        "1.41 no resemblance), and how many dimensions it spans.", f"{_described(panels)} {_told(path.events)}",
-        tuple(panels), 3, path.ridges, True, marks=marks)
+        "1.41 no resemblance), and how many dimensions it spans.", f"{described(panels)} {story}",
+        tuple(panels), 3, ridges, True, marks=marks)
 
 
 def path_figure(path: RidgePath, ridge: float | None = None) -> Figure:
@@ -146,7 +155,21 @@ def event_marks(events: Sequence[Event]) -> tuple[Mark, ...]:
 
 def limit_name(path: RidgePath) -> str:
     """What the geometry for λ → 0 is called."""
-    return target_name("seli") if path.geometries[0].loss in ("seli", "ce") else "the limit λ → 0"
+    return limit_of(path.geometries[0].loss)
+
+
+def limit_of(loss: str) -> str:
+    """What the geometry that a loss leads to as λ → 0 is called."""
+    return target_name("seli") if loss in ("seli", "ce") else "the limit λ → 0"
+
+
+def shape_panels(summary: PathSummary) -> tuple[Panel, ...]:
+    """Norms and cosines of classifiers, then of embeddings."""
+    panels = []
+    for kind in ("classifiers", "embeddings"):
+        panels.append(Panel(f"Norms of {kind}", "norm", _norm_curves(summary, kind)))
+        panels.append(Panel(f"Cosines of {kind}", "mean cosine", _cosine_curves(summary, kind), signed=True))
+    return tuple(panels)
 
 
 # -- parts ------------------------------------------------------------------------------------------
@@ -169,17 +192,21 @@ def _cosine_curves(summary: PathSummary, kind: str) -> tuple[Curve, ...]:
                  for pair in PAIRS if np.isfinite(summary.cosines[kind, pair]).any())
 
 
-def _described(panels: Sequence[Panel]) -> str:
+def described(panels: Sequence[Panel], at: str = "λ") -> str:
+    """The ends of every curve, for who cannot see it."""
     parts = []
     for panel in panels:
         for curve in panel.curves:
             known = curve.y[np.isfinite(curve.y)]
             if known.size:
-                parts.append(f"{panel.title}, {curve.name}: {number(float(known[0]))} at the smallest λ, "
+                parts.append(f"{panel.title}, {curve.name}: {number(float(known[0]))} at the smallest {at}, "
                              f"{number(float(known[-1]))} at the largest that has one.")
     return " ".join(parts)
 
 
-def _told(events: Sequence[Event]) -> str:
+def told(events: Sequence[Event]) -> str:
+    """What happens along λ, in a sentence."""
+    if not events:
+        return ""
     shown = events if len(events) <= _LABELLED + 1 else [events[0], *events[-2:]]
     return "; ".join(f"from λ = {number(event.ridge)} on {event_name(event)}" for event in shown) + "."
