@@ -90,6 +90,31 @@ class Heatmap:
 
 
 @dataclass(frozen=True)
+class Arrows:
+    """Arrows of one look from the origin; `labels` say which class each is."""
+
+    name: str
+    ends: Float[np.ndarray, "m 3"]
+    labels: tuple[str, ...]
+    colour: str
+    marker: str = "circle"
+    dashed: bool = False
+
+    @property
+    def key(self) -> Curve:
+        """What stands for them in a legend."""
+        return Curve(self.name, np.empty(0), self.colour, self.marker, self.dashed)
+
+
+@dataclass(frozen=True)
+class SpacePanel:
+    """A space of three dimensions with arrows."""
+
+    title: str
+    arrows: tuple[Arrows, ...]
+
+
+@dataclass(frozen=True)
 class Chart:
     """What all pictures have: a title, a caption, and a description for who cannot see it."""
 
@@ -223,6 +248,25 @@ class Sweep(Lines):
 
 
 @dataclass(frozen=True)
+class AgainstRatio(Sweep):
+    """Panels of curves along the imbalance ratio R, on a logarithmic axis."""
+
+    x_label: ClassVar[str] = "R"
+
+
+@dataclass(frozen=True)
+class Ranked(Lines):
+    """Panels of values from the largest to the smallest, against their rank."""
+
+    x_label: ClassVar[str] = "number"
+
+
+@dataclass(frozen=True)
+class Space(Chart):
+    """Arrows in three dimensions."""
+
+
+@dataclass(frozen=True)
 class Heatmaps(Chart):
     """Matrices over the same classes on one colour scale centred at 0."""
 
@@ -293,6 +337,8 @@ def panel_parts(panel: Any) -> tuple[Any, ...]:
     """What is drawn in a panel and can be named: curves, bars, marks and levels."""
     if isinstance(panel, Heatmap):
         return ()
+    if isinstance(panel, SpacePanel):
+        return tuple(arrows.key for arrows in panel.arrows)
     return (*panel.bars, *panel.marks) if isinstance(panel, ClassPanel) else (*panel.curves, *panel.levels)
 
 

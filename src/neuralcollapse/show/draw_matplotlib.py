@@ -18,6 +18,7 @@ from neuralcollapse.show.charts import (
     Heatmaps,
     Lines,
     Panel,
+    Space,
     legend_entries,
     log_ticks,
 )
@@ -73,6 +74,24 @@ def _(chart: Bars, into: Figure | SubFigure | None = None) -> Figure | SubFigure
         _name_classes(axes, chart.names, turned=max(map(len, chart.names)) > 3)
         _despine(axes)
     _legend(chart, figure, cells)
+    return figure
+
+
+@draw.register
+def _(chart: Space, into: Figure | SubFigure | None = None) -> Figure | SubFigure:
+    figure = into if into is not None else Figure(figsize=(4.6, 4.8), layout="constrained")
+    axes: Any = figure.add_subplot(projection="3d")
+    for arrows in chart.panels[0].arrows:
+        x, y, z = arrows.ends.T
+        origin = np.zeros(x.size)
+        axes.quiver(origin, origin, origin, x, y, z, color=COLOURS[arrows.colour][0], linewidth=1.5,
+                    linestyle="--" if arrows.dashed else "-", arrow_length_ratio=0.1)
+        axes.plot(x, y, z, linestyle="none", marker=MARKERS[arrows.marker][1], color=COLOURS[arrows.colour][0],
+                  markersize=3.5, label=arrows.name)
+    axes.set(xlim=(-1, 1), ylim=(-1, 1), zlim=(-1, 1), box_aspect=(1, 1, 1))
+    axes.set_axis_off()
+    axes.set_title(chart.panels[0].title, fontsize=10)
+    _legend(chart, figure, [axes])
     return figure
 
 

@@ -15,6 +15,7 @@ import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
 from neuralcollapse.show.charts import (
+    Arrows,
     Bars,
     Chart,
     ClassPanel,
@@ -22,6 +23,7 @@ from neuralcollapse.show.charts import (
     Heatmaps,
     Lines,
     Panel,
+    Space,
     legend_entries,
     log_ticks,
     panel_parts,
@@ -101,6 +103,20 @@ def _(chart: Bars) -> go.Figure:
     return figure
 
 
+@draw.register
+def _(chart: Space) -> go.Figure:
+    """One panel: a second scene would need a second camera."""
+    figure = go.Figure([trace for arrows in chart.panels[0].arrows for trace in _arrows(arrows)])
+    hidden = {"visible": False, "range": [-1.0, 1.0]}
+    figure.update_layout(
+        template="none", paper_bgcolor="rgba(0,0,0,0)", height=420, showlegend=False,
+        font={"family": FONT, "size": 12, "color": COLOURS["ink"][0]}, margin={"l": 0, "r": 0, "t": 0, "b": 0},
+        hoverlabel={"font": {"family": FONT}},
+        scene={"aspectmode": "cube", "dragmode": "orbit", "xaxis": hidden, "yaxis": hidden, "zaxis": hidden,
+               "camera": {"eye": {"x": 1.05, "y": 1.05, "z": 0.65}}})
+    return figure
+
+
 # -- traces -----------------------------------------------------------------------------------------
 
 
@@ -166,6 +182,35 @@ def _class_traces(panel: ClassPanel, names: list[str]) -> list[Any]:
         "color": COLOURS[mark.colour][0], "symbol": MARKERS[mark.marker][0], "size": 9 if few else 5,
         "line": {"width": 1.5 if few else 0.5, "color": "#ffffff"}}) for mark in panel.marks]
     return [*bars, *marks]
+
+
+def _arrows(arrows: Arrows) -> list[Any]:
+    """Shafts and heads as one line, and a marker at each end to point at."""
+    colour = COLOURS[arrows.colour][0]
+    strokes = np.concatenate([_strokes(end) for end in arrows.ends]) if len(arrows.ends) else np.empty((0, 3))
+    x, y, z = (_plain(axis) for axis in strokes.T)
+    tips = [_plain(axis) for axis in arrows.ends.T]
+    shared = {"name": escape(arrows.name, quote=False), "legendgroup": arrows.name}
+    return [go.Scatter3d(x=x, y=y, z=z, mode="lines", hoverinfo="skip", showlegend=False, **shared,
+                         line={"color": colour, "width": 5, "dash": "dash" if arrows.dashed else "solid"}),
+            go.Scatter3d(x=tips[0], y=tips[1], z=tips[2], mode="markers", showlegend=False, **shared,
+                         text=[escape(label, quote=False) for label in arrows.labels],
+                         hovertemplate="%{text}<extra></extra>",
+                         marker={"color": colour, "size": 4.5, "symbol": MARKERS[arrows.marker][0]})]
+
+
+def _strokes(end: Float[np.ndarray, " 3"]) -> Float[np.ndarray, "s 3"]:
+    """The shaft and four barbs of an arrow, each followed by a gap."""
+    length = float(np.linalg.norm(end))
+    gap = np.full((1, 3), np.nan)
+    shaft = np.concatenate([np.zeros((1, 3)), end[None], gap])
+    if length == 0:
+        return shaft
+    across = np.linalg.svd(end[None])[2][1:]
+    foot = end * (1 - 0.07 / max(length, 0.14))
+    barbs = [np.concatenate([foot[None] + side * 0.03 * normal, end[None], gap])
+             for normal in across for side in (-1, 1)]
+    return np.concatenate([shaft, *barbs])
 
 
 def _to_name(chart: Chart) -> set[str]:

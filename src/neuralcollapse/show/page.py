@@ -89,10 +89,11 @@ def _policy(*scripts: str) -> str:
 
 def _style() -> str:
     return Template(_asset("page.css")).substitute(
-        light=colour_variables(False) + _ramp(False), dark=colour_variables(True) + _ramp(True))
+        light=colour_variables(False) + colour_ramp(False), dark=colour_variables(True) + colour_ramp(True))
 
 
-def _ramp(dark: bool) -> str:
+def colour_ramp(dark: bool) -> str:
+    """The scale of the heatmaps as a CSS custom property."""
     # Even steps of strength: the bar shows the square root that the heatmaps use, its labels the true values.
     colours = ",".join(colour for _, colour in diverging_scale(dark))
     return f"--ramp:linear-gradient(90deg,{colours});"

@@ -17,6 +17,7 @@ from flask import Response, abort, request
 from neuralcollapse.show.explorer import runs_page, theory_page
 from neuralcollapse.show.explorer.watch import RunShelf
 from neuralcollapse.show.markup import colour_variables
+from neuralcollapse.show.page import colour_ramp
 
 PAGES = {"/": ("Theory", theory_page), "/runs": ("Runs", runs_page)}
 _LONGEST_URL = 20_000
@@ -76,8 +77,9 @@ def _lost() -> Any:
 
 def _index() -> str:
     """Dash's page, with the palette of the pictures as CSS variables."""
+    light, dark = (colour_variables(dark) + colour_ramp(dark) for dark in (False, True))
     style = Template("<style>:root{color-scheme:light dark;$light}@media screen and (prefers-color-scheme:dark)"
-                     "{:root{$dark}}</style>").substitute(light=colour_variables(False), dark=colour_variables(True))
+                     "{:root{$dark}}</style>").substitute(light=light, dark=dark)
     return ('<!DOCTYPE html><html lang="en"><head>{%metas%}<meta name="viewport" content="width=device-width, '
             'initial-scale=1"><title>{%title%}</title>{%favicon%}{%css%}' + style + "</head><body>{%app_entry%}"
             "<footer>{%config%}{%scripts%}{%renderer%}</footer></body></html>")

@@ -20,6 +20,8 @@ from neuralcollapse.show.charts import (
     Level,
     Lines,
     Mark,
+    Space,
+    SpacePanel,
     legend_entries,
 )
 from neuralcollapse.show.markup import Table, chart_numbers
@@ -49,7 +51,7 @@ def picture(chart: Chart | None, identity: str, dark: bool = False, titled: bool
     """
     if chart is None:
         return []
-    height = "tall" if isinstance(chart.panels[0], Heatmap) else "flat"
+    height = "tall" if isinstance(chart.panels[0], Heatmap | SpacePanel) else "flat"
     panels = [html.Div([*([html.H4(subscripted(panel.title))] if len(chart.panels) > 1 else []),
                         html.Div(graph(dressed(chart.panel(place).plotly(), dark), f"{identity}-{place}"),
                                  className=f"plot {height}", role="img",
@@ -107,6 +109,11 @@ def called(name: str) -> dict[str, Any]:
     return {"aria-label": name}
 
 
+def attribute(name: str, value: str) -> dict[str, Any]:
+    """An attribute such as aria-live or data-copies, which is no name in Python."""
+    return {name: value}
+
+
 def subscripted(text: str) -> list[Any]:
     """A text with its symbols such as D_W set with their index below."""
     parts: list[Any] = []
@@ -137,7 +144,8 @@ def _kind(entry: Curve | Level | Mark, chart: Chart, bar: bool) -> str:
     if isinstance(chart, Bars):
         return f"marker {entry.marker}"
     dash = "line dashed" if entry.dashed else "line"
-    return f"{dash} marker {entry.marker}" if isinstance(chart, Lines) and chart.dotted else dash
+    dotted = isinstance(chart, Space) or (isinstance(chart, Lines) and chart.dotted)
+    return f"{dash} marker {entry.marker}" if dotted else dash
 
 
 def _colour_bar(limit: float) -> Any:

@@ -15,13 +15,20 @@ from neuralcollapse.counts import ClassCounts
 from neuralcollapse.predict import GEOMETRIES
 from neuralcollapse.predict.geometry import Setting, geometry_at
 from neuralcollapse.show.explorer.class_rules import number_of, plain_text, vector
-from neuralcollapse.show.explorer.theory_state import CHOICES, DEFAULT, DRAWN, PROFILES, VECTORS, TheoryState
+from neuralcollapse.show.explorer.theory_state import (
+    CHOICES,
+    DEFAULT,
+    DRAWN,
+    MOST_GROUPS,
+    PROFILES,
+    VECTORS,
+    TheoryState,
+)
 
 MOST_CLASSES = 1_000_000
 MOST_SAMPLES = 1e9  # of one class
 LARGEST_RATIO = 1e6
 LONGEST_TEXT = 8_000
-MOST_GROUPS = 400  # kinds of classes up to which a finite λ is solved here: memory grows with their cube
 _RIDGES = (1e-9, 1e9)
 _KNOWN = {*(field.name for field in fields(TheoryState)), *VECTORS, *CHOICES}
 _FIRST_GUESS = "n^0.25"  # of a parameter that a loss cannot do without
@@ -169,13 +176,12 @@ def _with_ridge(state: TheoryState, given: Any, before: TheoryState, messages: l
     except InvalidInput as error:
         messages.append(str(error))
         ridge = before.ridge
-    groups = state.class_counts().groups.sizes.size
     if ridge is not None and why_no_ridge(state.loss):
         messages.append(f"{why_no_ridge(state.loss)}; showing the limit")
         return state
-    if ridge is not None and groups > MOST_GROUPS and not GEOMETRIES[state.loss].options.get("frame"):
-        messages.append(f"λ > 0 is solved in this page for up to {MOST_GROUPS} different counts, got {groups:,}: "
-                        "showing the limit; the Python line takes any number")
+    if ridge is not None and not state.solvable_at_a_ridge:
+        messages.append(f"λ > 0 is solved in this page for up to {MOST_GROUPS} kinds of classes, got "
+                        f"{state.groups:,}: showing the limit; the Python line takes any number")
         return state
     return replace(state, ridge=ridge)
 

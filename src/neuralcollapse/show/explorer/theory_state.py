@@ -9,6 +9,7 @@ from typing import Any
 from urllib.parse import urlencode
 
 from neuralcollapse.counts import ClassCounts
+from neuralcollapse.groups import refine
 from neuralcollapse.predict import GEOMETRIES, Geometry
 from neuralcollapse.predict.geometry import Setting, geometry_at
 from neuralcollapse.show.explorer.class_rules import expression, numbers_of, plain_text, vector
@@ -18,6 +19,7 @@ CHOICES = {"temperature": ("class", "label")}
 VECTORS = tuple(dict.fromkeys(name for entry in GEOMETRIES for name in entry.parameters
                               if name not in ("counts", "at", *CHOICES)))
 DRAWN = {"four": "four classes", "all": "all classes"}
+MOST_GROUPS = 400  # kinds of classes up to which a finite λ is solved here: memory grows with their cube
 _LISTED = 1_000  # classes up to which a command lists one number each
 
 
@@ -72,6 +74,22 @@ class TheoryState:
     def at(self, ridge: float | None) -> TheoryState:
         """The same at another λ."""
         return replace(self, ridge=ridge)
+
+    def with_ratio(self, ratio: float) -> TheoryState:
+        """The same at another imbalance ratio."""
+        return replace(self, ratio=ratio)
+
+    @property
+    def solvable_at_a_ridge(self) -> bool:
+        """Whether there are few enough kinds of classes for a certified solution in this page."""
+        return bool(GEOMETRIES[self.loss].options.get("frame")) or self.groups <= MOST_GROUPS
+
+    @property
+    def groups(self) -> int:
+        """Kinds of classes: those that differ in count or in a parameter."""
+        counts = self.class_counts()
+        vectors = [vector(name, text, counts) for name, text in self.parameters if name not in CHOICES]
+        return int(refine(counts.groups, *vectors).sizes.size)
 
     @property
     def problem(self) -> TheoryState:

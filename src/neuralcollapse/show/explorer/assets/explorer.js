@@ -10,5 +10,26 @@
 
   darkness.addEventListener("change", () => dash_clientside.set_props("dark", { data: darkNow() }));
 
-  window.dash_clientside = Object.assign({}, window.dash_clientside, { explorer: { dark: darkNow } });
+  // The state of a page into the address bar, so that a reload shows the same; gives the link to copy.
+  function address(query) {
+    const link = location.pathname + (query ? `?${query}` : "");
+    history.replaceState(history.state, "", link);
+    return location.origin + link;
+  }
+
+  // A button with data-copies copies the text of the element it names.
+  document.addEventListener("click", async (event) => {
+    const button = event.target.closest("button[data-copies]");
+    if (!button) return;
+    const text = document.getElementById(button.dataset.copies)?.textContent ?? "";
+    let said = "Copied";
+    try { await navigator.clipboard.writeText(text); } catch { said = "Not allowed"; }
+    button.textContent = said;
+    setTimeout(() => { button.textContent = "Copy"; }, 1500);
+  });
+
+  // The controls are a form for screen readers; Enter must not send it.
+  document.addEventListener("submit", (event) => event.preventDefault());
+
+  window.dash_clientside = Object.assign({}, window.dash_clientside, { explorer: { dark: darkNow, address } });
 })();
