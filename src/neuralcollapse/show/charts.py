@@ -221,7 +221,8 @@ class Sweep(Lines):
     def x_limits(self) -> tuple[float, float]:
         """All of the curves and all of the marks."""
         places = [float(self.x[0]), float(self.x[-1]), *(mark.x for mark in self.marks if mark.end is None)]
-        return min(places), max(places)
+        low, high = min(places), max(places)
+        return (low, high) if low < high else (low / 1.25, high * 1.25)  # a path of one point so far
 
     def ticks(self) -> tuple[list[float], list[str]]:
         """Ticks of λ."""

@@ -113,7 +113,7 @@ def _(chart: Space) -> go.Figure:
         font={"family": FONT, "size": 12, "color": COLOURS["ink"][0]}, margin={"l": 0, "r": 0, "t": 0, "b": 0},
         hoverlabel={"font": {"family": FONT}},
         scene={"aspectmode": "cube", "dragmode": "orbit", "xaxis": hidden, "yaxis": hidden, "zaxis": hidden,
-               "camera": {"eye": {"x": 1.05, "y": 1.05, "z": 0.65}}})
+               "camera": {"eye": {"x": 0.8, "y": 0.8, "z": 0.5}}})
     return figure
 
 

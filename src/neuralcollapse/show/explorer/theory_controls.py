@@ -28,7 +28,7 @@ _LABELS = {
     "n_max": ("Samples of the largest class", ""), "counts": ("Samples per class", "separated by commas"),
     "weight": ("Class weights ω", ""), "delta": ("Temperatures δ", ""), "iota": ("Offsets ι", ""),
     "temperature": ("δ multiplies", "")}
-_CHOICE_LABELS = {"class": "logit c of every sample (CDT)", "label": "all logits of class y (LDT)"}
+_CHOICE_LABELS = {"class": "logit c (CDT)", "label": "class y’s logits (LDT)"}
 _HINT = "One number per class, or: one for all · majority, minority · n^0.5 for (n/n_max)^0.5 · log n for ln(n_c/n)"
 _RAISED = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 

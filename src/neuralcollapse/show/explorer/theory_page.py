@@ -1,7 +1,7 @@
 """The page of predictions: counts, loss and λ in, geometry out.
 
 The state is one text, the URL's query: the controls write it, everything shown reads it. What is dear is asked for
-again by a clock that only ticks while something is being solved.
+again a moment after each answer that is not complete (`again` in explorer.js), never by a clock that could run ahead.
 """
 
 from __future__ import annotations
@@ -44,7 +44,6 @@ from neuralcollapse.show.explorer.theory_state import TheoryState
 from neuralcollapse.show.explorer.watch import RunShelf
 
 _PATIENCE = 0.08  # seconds a control waits for a solution before it says that one is on its way
-_TICK = 400  # milliseconds
 _RATIOS_PER_DECADE = 8
 _SMALLEST_TOP = 1_000  # R up to which the figure reaches at least
 
@@ -54,8 +53,8 @@ def layout(search: str, shelf: RunShelf) -> Any:
     state, messages = from_query(search)
     return html.Div([
         dcc.Store(id="theory-state", data=state.query()), dcc.Store(id="theory-answered"),
-        dcc.Store(id="theory-pictured"), dcc.Store(id="theory-followed"),
-        dcc.Interval(id="theory-tick", interval=_TICK, disabled=True),
+        dcc.Store(id="theory-pictured"), dcc.Store(id="theory-followed"), dcc.Store(id="theory-again"),
+        dcc.Store(id="theory-again-solving"), dcc.Store(id="theory-polling"),
         html.Div([html.H1("What geometry do these classes collapse to?", className="unseen"),
                   controls(state, messages)], className="side"),
         html.Div([
@@ -81,6 +80,8 @@ def register(app: Dash) -> None:
     _follow(app, solver)
     app.clientside_callback(ClientsideFunction("explorer", "address"), Output("theory-link", "children"),
                             Input("theory-state", "data"))
+    app.clientside_callback(ClientsideFunction("explorer", "again"), Output("theory-polling", "data"),
+                            Input("theory-followed", "data"))
 
 
 def _part(name: str, title: str, *body: Any) -> Any:
@@ -154,7 +155,7 @@ def _answer(app: Dash, solver: Solver) -> None:
         if dark is None:
             raise PreventUpdate
         key = f"{query}|{dark}"
-        if ctx.triggered_id == "theory-tick" and shown == key:
+        if ctx.triggered_id == "theory-again-solving" and shown == key:
             raise PreventUpdate
         state = from_query(query)[0]
         return key, state, solver.geometry(state, _PATIENCE)
@@ -162,7 +163,7 @@ def _answer(app: Dash, solver: Solver) -> None:
     @app.callback(Output("theory-facts", "children"), Output("theory-drawing", "children"),
                   Output("theory-numbers", "children"), Output("theory-shown", "className"),
                   Output("theory-answered", "data"), Input("theory-state", "data"), Input("dark", "data"),
-                  Input("theory-tick", "n_intervals"), State("theory-answered", "data"))
+                  Input("theory-again-solving", "data"), State("theory-answered", "data"))
     def _numbers(query: str, dark: bool | None, _: Any, shown: str | None) -> tuple[Any, ...]:
         key, state, geometry = geometry_of(query, dark, shown)
         if geometry is None:
@@ -173,7 +174,7 @@ def _answer(app: Dash, solver: Solver) -> None:
                 "shown", key)
 
     @app.callback(Output("theory-matrices", "children"), Output("theory-pictured", "data"),
-                  Input("theory-state", "data"), Input("dark", "data"), Input("theory-tick", "n_intervals"),
+                  Input("theory-state", "data"), Input("dark", "data"), Input("theory-again-solving", "data"),
                   State("theory-pictured", "data"))
     def _matrices(query: str, dark: bool | None, _: Any, shown: str | None) -> tuple[Any, ...]:
         key, state, geometry = geometry_of(query, dark, shown)
@@ -193,10 +194,10 @@ def _follow(app: Dash, solver: Solver) -> None:
     """The curves along R and λ, with the points there are so far."""
 
     @app.callback(Output("theory-along-ratio", "children"), Output("theory-along-ridge", "children"),
-                  Output("theory-progress", "children"), Output("theory-tick", "disabled"),
-                  Output("theory-followed", "data"), Input("theory-state", "data"), Input("dark", "data"),
-                  Input("theory-tick", "n_intervals"), State("theory-followed", "data"))
-    def _curves(query: str, dark: bool | None, _: Any, shown: str | None) -> tuple[Any, ...]:
+                  Output("theory-progress", "children"), Output("theory-followed", "data"),
+                  Input("theory-state", "data"), Input("dark", "data"), Input("theory-again", "data"),
+                  State("theory-followed", "data"))
+    def _curves(query: str, dark: bool | None, _: Any, shown: dict[str, Any] | None) -> tuple[Any, ...]:
         if dark is None:
             raise PreventUpdate
         state = from_query(query)[0]
@@ -204,16 +205,16 @@ def _follow(app: Dash, solver: Solver) -> None:
         found = solver.along([state, *_alternately(list(ridges.values()), list(ratios.values()))])
         parts = [{x: found[one.problem] for x, one in points.items() if one.problem in found}
                  for points in (ratios, ridges)]
-        here = solver.geometry(state)
-        counts = [len(part) for part in parts]
-        done = here is not None and counts == [len(ratios), len(ridges)]
-        key = f"{query}|{dark}|{counts}|{here is None}"
-        if shown == key and ctx.triggered_id == "theory-tick":
-            return no_update, no_update, no_update, done, no_update
+        solving = solver.geometry(state) is None
+        done, of = [len(part) for part in parts], [len(ratios), len(ridges)]
+        more = solving or done != of
+        answer = {"query": query, "dark": dark, "done": done, "more": more, "solving": solving}
+        progress = _progress(state, solving, done, of) if more else ""
+        if shown is not None and all(shown[name] == answer[name] for name in ("query", "dark", "done")):
+            return no_update, no_update, progress, answer | {"asked": shown.get("asked", 0) + 1}
         some = _any_at_a_ridge(solver, state, ridges)
         return (along_ratio(state, parts[0], bool(dark)),
-                along_ridge(state, parts[1], some, bool(dark)) or _no_path(state), "" if done else _progress(
-                    state, here is None, counts, [len(ratios), len(ridges)]), done, key)
+                along_ridge(state, parts[1], some, bool(dark)) or _no_path(state), progress, answer)
 
 
 def _any_at_a_ridge(solver: Solver, state: TheoryState, ridges: dict[float, TheoryState]) -> Geometry | None:

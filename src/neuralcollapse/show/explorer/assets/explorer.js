@@ -17,6 +17,20 @@
     return location.origin + link;
   }
 
+  // Ask again a moment after an answer that was not complete: for curves, and for the geometry while it is solved.
+  // Not by outputs of its own: Dash would call that a circle.
+  let waiting;
+  function again(answer) {
+    clearTimeout(waiting);
+    if (!answer?.more) return false;
+    waiting = setTimeout(() => {
+      const now = performance.now();
+      dash_clientside.set_props("theory-again", { data: now });
+      if (answer.solving) dash_clientside.set_props("theory-again-solving", { data: now });
+    }, 350);
+    return true;
+  }
+
   // A button with data-copies copies the text of the element it names.
   document.addEventListener("click", async (event) => {
     const button = event.target.closest("button[data-copies]");
@@ -31,5 +45,5 @@
   // The controls are a form for screen readers; Enter must not send it.
   document.addEventListener("submit", (event) => event.preventDefault());
 
-  window.dash_clientside = Object.assign({}, window.dash_clientside, { explorer: { dark: darkNow, address } });
+  window.dash_clientside = Object.assign({}, window.dash_clientside, { explorer: { dark: darkNow, address, again } });
 })();
