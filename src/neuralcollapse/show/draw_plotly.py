@@ -187,30 +187,31 @@ def _class_traces(panel: ClassPanel, names: list[str]) -> list[Any]:
 def _arrows(arrows: Arrows) -> list[Any]:
     """Shafts and heads as one line, and a marker at each end to point at."""
     colour = COLOURS[arrows.colour][0]
-    strokes = np.concatenate([_strokes(end) for end in arrows.ends]) if len(arrows.ends) else np.empty((0, 3))
-    x, y, z = (_plain(axis) for axis in strokes.T)
-    tips = [_plain(axis) for axis in arrows.ends.T]
-    shared = {"name": escape(arrows.name, quote=False), "legendgroup": arrows.name}
-    return [go.Scatter3d(x=x, y=y, z=z, mode="lines", hoverinfo="skip", showlegend=False, **shared,
-                         line={"color": colour, "width": 5, "dash": "dash" if arrows.dashed else "solid"}),
-            go.Scatter3d(x=tips[0], y=tips[1], z=tips[2], mode="markers", showlegend=False, **shared,
-                         text=[escape(label, quote=False) for label in arrows.labels],
-                         hovertemplate="%{text}<extra></extra>",
-                         marker={"color": colour, "size": 4.5, "symbol": MARKERS[arrows.marker][0]})]
+    shafts = np.stack([np.zeros_like(arrows.ends), arrows.ends, np.full_like(arrows.ends, np.nan)], axis=1)
+    heads = np.concatenate([_barbs(end) for end in arrows.ends])
+    shared = {"name": escape(arrows.name, quote=False), "legendgroup": arrows.name, "showlegend": False}
+    lines = [go.Scatter3d(**_axes(points), mode="lines", hoverinfo="skip", **shared,
+                          line={"color": colour, "width": 5, "dash": dash})
+             for points, dash in ((shafts.reshape(-1, 3), "dash" if arrows.dashed else "solid"), (heads, "solid"))]
+    return [*lines, go.Scatter3d(
+        **_axes(arrows.ends), mode="markers", **shared, hovertemplate="%{text}<extra></extra>",
+        text=[escape(label, quote=False) for label in arrows.labels],
+        marker={"color": colour, "size": 4, "symbol": MARKERS[arrows.marker][0]})]
 
 
-def _strokes(end: Float[np.ndarray, " 3"]) -> Float[np.ndarray, "s 3"]:
-    """The shaft and four barbs of an arrow, each followed by a gap."""
+def _axes(points: Float[np.ndarray, "p 3"]) -> dict[str, Any]:
+    return {name: _plain(values) for name, values in zip("xyz", points.T, strict=True)}
+
+
+def _barbs(end: Float[np.ndarray, " 3"]) -> Float[np.ndarray, "s 3"]:
+    """The head of an arrow: four short lines, each followed by a gap."""
     length = float(np.linalg.norm(end))
-    gap = np.full((1, 3), np.nan)
-    shaft = np.concatenate([np.zeros((1, 3)), end[None], gap])
     if length == 0:
-        return shaft
-    across = np.linalg.svd(end[None])[2][1:]
+        return np.empty((0, 3))
     foot = end * (1 - 0.07 / max(length, 0.14))
-    barbs = [np.concatenate([foot[None] + side * 0.03 * normal, end[None], gap])
-             for normal in across for side in (-1, 1)]
-    return np.concatenate([shaft, *barbs])
+    across = np.linalg.svd(end[None])[2][1:]
+    return np.array([point for normal in across for side in (-1, 1)
+                     for point in (foot + side * 0.03 * normal, end, np.full(3, np.nan))])
 
 
 def _to_name(chart: Chart) -> set[str]:

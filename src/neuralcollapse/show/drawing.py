@@ -7,7 +7,7 @@ import numpy as np
 
 from neuralcollapse.predict import Geometry
 from neuralcollapse.show.charts import Arrows, Space, SpacePanel
-from neuralcollapse.show.palette import target_name
+from neuralcollapse.show.prediction import geometry_name
 from neuralcollapse.show.wording import number, percent, plain
 
 _MOST = 60  # classes drawn
@@ -47,7 +47,7 @@ def drawing(geometry: Geometry, four: bool = False) -> Space | None:
                                      tuple(_label(geometry, letter, int(chosen[i]), float(norms[i])) for i in members),
                                      colour, "diamond" if place else "circle", dashed=bool(place)))
     return Space("The geometry in three dimensions", _caption(geometry.k, chosen.size, share),
-                 f"{target_name(geometry.loss)} for {geometry.counts!r}: {chosen.size} classifiers and as many class "
+                 f"{geometry_name(geometry)} for {geometry.counts!r}: {chosen.size} classifiers and as many class "
                  "means as arrows from the origin.",
                  (SpacePanel("Classifiers w and class means μ", tuple(arrows)),), 1)
 

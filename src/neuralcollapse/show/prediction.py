@@ -33,7 +33,7 @@ def predicted_grams(geometry: Geometry) -> Heatmaps:
         Classifiers, embeddings and logits on one scale; without logits for groups.
     """
     axis = class_axis(geometry.counts, _ONE_BY_ONE)
-    name = target_name(geometry.loss)
+    name = geometry_name(geometry)
     if axis.grouped:
         panels = [Heatmap(part.capitalize(), axis.mean_cosines(getattr(geometry, part)))
                   for part in ("classifiers", "embeddings")]
@@ -60,7 +60,7 @@ def predicted_norms(geometry: Geometry) -> Bars:
         Two panels, at the scale of a Gram of Frobenius norm 1.
     """
     axis = class_axis(geometry.counts, _ONE_BY_ONE)
-    name = target_name(geometry.loss)
+    name = geometry_name(geometry)
     panels = tuple(ClassPanel(f"Norms of {part}", "norm",
                               (Curve(name, axis.values(getattr(geometry, part).unit().norms), "blue"),))
                    for part in ("classifiers", "embeddings"))
@@ -68,6 +68,11 @@ def predicted_norms(geometry: Geometry) -> Bars:
              for panel in panels for y in [panel.bars[0].y]]
     return Bars(f"{name}: norms per class", f"{axis.description}; norms at unit Frobenius norm of the Gram matrix.",
                 "; ".join(spans) + ".", panels, 2, axis.names)
+
+
+def geometry_name(geometry: Geometry) -> str:
+    """How a prediction is called in titles: by its limit, or by its loss and λ."""
+    return target_name(geometry.loss) if geometry.ridge is None else f"{geometry.loss} at λ = {number(geometry.ridge)}"
 
 
 def prediction_charts(geometry: Geometry) -> list[Chart]:

@@ -27,8 +27,8 @@ _LABELS = {
     "minority": ("Minority share ρ", "of the classes"), "n_min": ("Samples per minority class", ""),
     "n_max": ("Samples of the largest class", ""), "counts": ("Samples per class", "separated by commas"),
     "weight": ("Class weights ω", ""), "delta": ("Temperatures δ", ""), "iota": ("Offsets ι", ""),
-    "temperature": ("δ multiplies", "")}
-_CHOICE_LABELS = {"class": "logit c (CDT)", "label": "class y’s logits (LDT)"}
+    "temperature": ("δ per", "")}
+_CHOICE_LABELS = {"class": "class (CDT)", "label": "label (LDT)"}
 _HINT = "One number per class, or: one for all · majority, minority · n^0.5 for (n/n_max)^0.5 · log n for ln(n_c/n)"
 _RAISED = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 

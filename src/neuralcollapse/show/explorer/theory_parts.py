@@ -21,6 +21,7 @@ from neuralcollapse.show.explorer.frame import picture, table
 from neuralcollapse.show.explorer.theory_controls import counts_name, ridge_name
 from neuralcollapse.show.explorer.theory_solver import Solved
 from neuralcollapse.show.explorer.theory_state import TheoryState
+from neuralcollapse.show.facts import PAIRS
 from neuralcollapse.show.markup import Table
 from neuralcollapse.show.path_figures import distances_along, event_marks, limit_of, shapes_along, told
 from neuralcollapse.show.prediction import predicted_grams, predicted_norms
@@ -33,18 +34,20 @@ _LISTED = 100  # classes listed one by one
 
 def heading(state: TheoryState) -> str:
     """What is shown, in a line."""
-    return f"{GEOMETRIES[state.loss].name} {ridge_name(state.ridge)}: {counts_name(state)}"
+    return f"{GEOMETRIES[state.loss].summary.split(':')[0]} {ridge_name(state.ridge)}: {counts_name(state)}"
 
 
 def facts(geometry: Geometry) -> Any:
     """The numbers one looks at first."""
     means = summarise_one(geometry)
     simplex = predict(geometry.counts, "etf")
+    angles = {name: float(means.cosines["classifiers", pair][0]) for pair, name in PAIRS}
+    between, angle = next(((name, value) for name, value in reversed(angles.items()) if np.isfinite(value)),
+                          ("two classes", float("nan")))
     entries = [
         ("‖w‖, majority : minority", number(float(means.ratio("classifiers")[0])), "1 in an ETF"),
         ("‖μ‖, majority : minority", number(float(means.ratio("embeddings")[0])), "1 in an ETF"),
-        ("angle between minority classifiers", degrees(float(means.cosines["classifiers", "minority_minority"][0])),
-         f"{degrees(-1 / (geometry.k - 1))} in an ETF"),
+        (f"angle between classifiers of {between}", degrees(angle), f"{degrees(-1 / (geometry.k - 1))} in an ETF"),
         ("distance to the simplex ETF", number(geometry.classifiers.distance_to(simplex.classifiers)),
          f"embeddings {number(geometry.embeddings.distance_to(simplex.embeddings))}"),
         ("rank", f"{spectrum(geometry).rank:,}", f"of at most {geometry.k:,}"),
