@@ -116,7 +116,8 @@ class Solver:
     def _solve(self, state: TheoryState) -> Geometry | str:
         found: Geometry | str
         try:
-            geometry = state.geometry(self._nearest(state))
+            # Without a start where it costs nothing: the very numbers that `predict` gives.
+            geometry = state.geometry(None if cheap(state) else self._nearest(state))
             # The solver's own problem would be held otherwise, with matrices of g³ numbers.
             found = replace(geometry, find_thresholds=_constant(geometry))
         except _UNSOLVABLE as error:
