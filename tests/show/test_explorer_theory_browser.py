@@ -109,7 +109,8 @@ def test_profiles(page):
 
 def test_losses_and_their_parameters(page):
     ones = np.ones(10)
-    for entry in GEOMETRIES:
+    first, *others = GEOMETRIES
+    for entry in (*others, first):
         choose_loss(page, entry.name)
         given = {"delta": (STEP.values / 500) ** 0.25} if entry.name in ("ldt", "cdt", "vs") else {}
         shows(page, predict(STEP, entry.name, **given))
@@ -120,6 +121,7 @@ def test_losses_and_their_parameters(page):
     shows(page, predict(STEP, "ldt", delta=(STEP.values / 500) ** 0.5))
     expect(page.locator("#theory-weight")).to_be_hidden()
     choose_loss(page, "ce")
+    shows(page, predict(STEP))
     fill(page, "delta", "2, 1")
     fill(page, "weight", "3")
     fill(page, "iota", "0.5 log n")

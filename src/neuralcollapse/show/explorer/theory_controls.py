@@ -143,7 +143,7 @@ def _loss(state: TheoryState) -> Any:
     options = [{"label": f"{entry.name} – {entry.summary.split(':')[0]}", "value": entry.name} for entry in GEOMETRIES]
     return html.Div([html.Label("Loss", htmlFor="theory-loss", className="unseen"),
                      dcc.Dropdown(id="theory-loss", options=options, value=state.loss, clearable=False,
-                                  searchable=False)])
+                                  searchable=False, maxHeight=440)])
 
 
 def drawn_choice(state: TheoryState) -> Any:
