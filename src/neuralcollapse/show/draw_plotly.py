@@ -137,6 +137,7 @@ def _line(chart: Lines, panel: Panel, curve: Curve, first: bool) -> go.Scatter:
 def _add_marks(figure: go.Figure, chart: Lines, place: int, unnamed: set[str]) -> None:
     """Vertical lines and bands as shapes over the whole height, their labels above the panel."""
     axis = str(place + 1) if place else ""
+    shapes = []
     for mark in chart.marks:
         colour = COLOURS[mark.colour][0]
         look: dict[str, Any] = (
@@ -144,18 +145,22 @@ def _add_marks(figure: go.Figure, chart: Lines, place: int, unnamed: set[str]) -
                                                     "dash": "dash" if mark.dashed else "solid"}}
             if mark.end is None else
             {"type": "rect", "x1": mark.end, "fillcolor": colour, "opacity": 0.18, "line": {"width": 0}})
-        figure.add_shape(xref=f"x{axis}", yref=f"y{axis} domain", x0=mark.x, y0=0, y1=1, layer="below",
-                         name=escape(mark.name, quote=False), legendgroup=mark.name,
-                         showlegend=mark.name in unnamed, **look)
+        shapes.append({"xref": f"x{axis}", "yref": f"y{axis} domain", "x0": mark.x, "y0": 0, "y1": 1, "layer": "below",
+                       "name": escape(mark.name, quote=False), "legendgroup": mark.name,
+                       "showlegend": mark.name in unnamed, **look})
         unnamed.discard(mark.name)
     labels = chart.labels()
-    for label in labels:
-        figure.add_annotation(xref=f"x{axis} domain", yref=f"y{axis} domain", x=label.at, y=1, yanchor="bottom",
-                              yshift=1 + 12 * label.row, text=escape(label.text, quote=False), showarrow=False,
-                              font={"size": 10, "color": COLOURS[label.colour][0]})
+    notes = [{"xref": f"x{axis} domain", "yref": f"y{axis} domain", "x": label.at, "y": 1, "yanchor": "bottom",
+              "yshift": 1 + 12 * label.row, "text": escape(label.text, quote=False), "showarrow": False,
+              "font": {"size": 10, "color": COLOURS[label.colour][0]}} for label in labels]
+    if not shapes:
+        return
+    # All at once: plotly checks every one there is whenever one is added.
+    figure.layout.shapes = (*figure.layout.shapes, *shapes)
+    figure.layout.annotations = (*figure.layout.annotations, *notes)
     if labels:
         rows = max(label.row + 1 for label in labels)
-        figure.update_layout(margin_t=max(figure.layout.margin.t, 6 + 12 * rows))
+        figure.layout.margin.t = max(figure.layout.margin.t, 6 + 12 * rows)
         if len(chart.panels) > 1:
             figure.layout.annotations[place].yshift = 12 * rows
 
@@ -222,22 +227,28 @@ def _to_name(chart: Chart) -> set[str]:
 
 
 def _grid(chart: Chart, height: int) -> go.Figure:
-    rows = -(-len(chart.panels) // chart.columns)
     alone = len(chart.panels) == 1
-    figure = make_subplots(rows, chart.columns, subplot_titles=None if alone else [p.title for p in chart.panels],
-                           horizontal_spacing=0.32 / max(chart.columns, 2) if rows * chart.columns > 1 else 0,
+    rows = -(-len(chart.panels) // chart.columns)
+    layout = {
+        "template": "none", "paper_bgcolor": "rgba(0,0,0,0)", "plot_bgcolor": "rgba(0,0,0,0)", "height": height * rows,
+        "font": {"family": FONT, "size": 12, "color": COLOURS["ink"][0]}, "hoverlabel": {"font": {"family": FONT}},
+        "margin": {"l": 8, "r": 8, "t": 8 if alone else 40, "b": 8}, "showlegend": not alone,
+        "legend": {"orientation": "h", "y": -0.18 / rows, "yanchor": "top"}}
+    axis = _AXIS | {"title": {"standoff": 6}}
+    if alone:  # subplots would take ten times as long, and a page draws many panels
+        return go.Figure(layout=layout | {"xaxis": axis, "yaxis": axis})
+    figure = make_subplots(rows, chart.columns, subplot_titles=[panel.title for panel in chart.panels],
+                           horizontal_spacing=0.32 / max(chart.columns, 2),
                            vertical_spacing=0.3 / max(rows, 2) if rows > 1 else 0)
-    figure.update_layout(
-        template="none", paper_bgcolor="rgba(0,0,0,0)", plot_bgcolor="rgba(0,0,0,0)", height=height * rows,
-        font={"family": FONT, "size": 12, "color": COLOURS["ink"][0]}, hoverlabel={"font": {"family": FONT}},
-        margin={"l": 8, "r": 8, "t": 8 if alone else 40, "b": 8}, showlegend=not alone,
-        legend={"orientation": "h", "y": -0.18 / rows, "yanchor": "top"})
-    figure.update_xaxes(**_AXIS, title_standoff=6)
-    figure.update_yaxes(**_AXIS, title_standoff=6)
+    figure.update_layout(layout)
+    figure.update_xaxes(axis)
+    figure.update_yaxes(axis)
     return figure
 
 
-def _cell(chart: Chart, place: int) -> tuple[int, int]:
+def _cell(chart: Chart, place: int) -> tuple[int | None, int | None]:
+    if len(chart.panels) == 1:
+        return None, None
     return place // chart.columns + 1, place % chart.columns + 1
 
 
