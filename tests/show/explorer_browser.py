@@ -14,7 +14,7 @@ from typing import Any
 from neuralcollapse.show.explorer.serve import application
 
 CHROMIUM = shutil.which("chromium")
-PATIENCE = 12_000  # milliseconds; for conditions that come true in a second where nothing else runs
+PATIENCE = 60_000  # milliseconds; for conditions that come true in a second where nothing else runs
 _FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
 
 

@@ -128,16 +128,19 @@ def _take_controls(app: Dash) -> None:
         first, last, marks = slider_range(state)
         command = state.command() or "Too long for a line at this many classes: use Python."
         typed_now = dict(state.parameters)
-        return [state.query(), message_list(messages), heading(state), about_loss(state), no_parameters(state),
+        same = state.query() == query  # a control of another profile: nothing to do
+        return [no_update if same else state.query(), message_list(messages), heading(state), about_loss(state), no_parameters(state),
                 state.class_counts().k <= 4, state.python(), command,
                 first, last, marks, no_update if moved else slider_value(state), bool(why_no_ridge(state.loss)),
-                _ridge_text(state, values["ridge"], moved, bool(messages)), *hidden(state),
+                _ridge_text(state, moved), *hidden(state),
                 *(_parameter_text(name, values[name], typed_now) for name in PARAMETERS)]
 
 
-def _ridge_text(state: TheoryState, typed: Any, moved: bool, kept_for_a_reason: bool) -> Any:
+def _ridge_text(state: TheoryState, moved: bool) -> Any:
     """What stands in the field of λ: what was typed stays, be it wrong, so that it can be mended."""
-    return no_update if not moved else "" if state.ridge is None else f"{state.ridge:.12g}"
+    if not moved:
+        return no_update
+    return "" if state.ridge is None else f"{state.ridge:.12g}"
 
 
 def _parameter_text(name: str, typed: Any, now: dict[str, str]) -> Any:
