@@ -129,8 +129,8 @@ def _take_controls(app: Dash) -> None:
         command = state.command() or "Too long for a line at this many classes: use Python."
         typed_now = dict(state.parameters)
         same = state.query() == query  # a control of another profile: nothing to do
-        return [no_update if same else state.query(), message_list(messages), heading(state), about_loss(state), no_parameters(state),
-                state.class_counts().k <= 4, state.python(), command,
+        return [no_update if same else state.query(), message_list(messages), heading(state), about_loss(state),
+                no_parameters(state), state.class_counts().k <= 4, state.python(), command,
                 first, last, marks, no_update if moved else slider_value(state), bool(why_no_ridge(state.loss)),
                 _ridge_text(state, moved), *hidden(state),
                 *(_parameter_text(name, values[name], typed_now) for name in PARAMETERS)]
