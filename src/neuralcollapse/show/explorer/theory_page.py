@@ -38,9 +38,9 @@ from neuralcollapse.show.explorer.theory_parts import (
     numbers,
     provenance,
 )
-from neuralcollapse.show.explorer.theory_reading import from_query, read, why_no_ridge
+from neuralcollapse.show.explorer.theory_reading import from_query, needs, read, why_no_ridge
 from neuralcollapse.show.explorer.theory_solver import Solver, ridge_at, ridge_steps
-from neuralcollapse.show.explorer.theory_state import TheoryState
+from neuralcollapse.show.explorer.theory_state import CHOICES, TheoryState
 from neuralcollapse.show.explorer.watch import RunShelf
 
 _PATIENCE = 0.08  # seconds a control waits for a solution before it says that one is on its way
@@ -124,6 +124,8 @@ def _take_controls(app: Dash) -> None:
         moved = ctx.triggered_id == "theory-slider"
         if moved:
             values["ridge"] = ridge_of_slider(position, before)
+        if ctx.triggered_id == "theory-loss":  # another loss starts neutral
+            values |= {name: None for name in PARAMETERS if name not in needs(values["loss"])}
         state, messages = read(values | kept, before)
         first, last, marks = slider_range(state)
         command = state.command() or "Too long for a line at this many classes: use Python."
@@ -144,8 +146,8 @@ def _ridge_text(state: TheoryState, moved: bool) -> Any:
 
 
 def _parameter_text(name: str, typed: Any, now: dict[str, str]) -> Any:
-    """A parameter that the loss cannot do without is filled in."""
-    return now[name] if name in now and typed in (None, "") else no_update
+    """What was typed stays; a parameter that was not is as the state has it."""
+    return no_update if typed not in (None, "") else now.get(name, CHOICES.get(name, ("",))[0])
 
 
 # -- what is shown ----------------------------------------------------------------------------------
