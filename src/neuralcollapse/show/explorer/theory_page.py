@@ -124,7 +124,8 @@ def _take_controls(app: Dash) -> None:
         moved = ctx.triggered_id == "theory-slider"
         if moved:
             values["ridge"] = ridge_of_slider(position, before)
-        if ctx.triggered_id == "theory-loss":  # another loss starts neutral
+        new_loss = ctx.triggered_id == "theory-loss"
+        if new_loss:  # it starts neutral
             values |= {name: None for name in PARAMETERS if name not in needs(values["loss"])}
         state, messages = read(values | kept, before)
         first, last, marks = slider_range(state)
@@ -135,7 +136,7 @@ def _take_controls(app: Dash) -> None:
                 no_parameters(state), state.class_counts().k <= 4, state.python(), command,
                 first, last, marks, no_update if moved else slider_value(state), bool(why_no_ridge(state.loss)),
                 _ridge_text(state, moved), *hidden(state),
-                *(_parameter_text(name, values[name], typed_now) for name in PARAMETERS)]
+                *(_parameter_text(name, typed_now) if new_loss else no_update for name in PARAMETERS)]
 
 
 def _ridge_text(state: TheoryState, moved: bool) -> Any:
@@ -145,9 +146,9 @@ def _ridge_text(state: TheoryState, moved: bool) -> Any:
     return "" if state.ridge is None else f"{state.ridge:.12g}"
 
 
-def _parameter_text(name: str, typed: Any, now: dict[str, str]) -> Any:
-    """What was typed stays; a parameter that was not is as the state has it."""
-    return no_update if typed not in (None, "") else now.get(name, CHOICES.get(name, ("",))[0])
+def _parameter_text(name: str, now: dict[str, str]) -> str:
+    """What stands in the field of a parameter once the loss is chosen; later it is the typist's alone."""
+    return now.get(name, CHOICES.get(name, ("",))[0])
 
 
 # -- what is shown ----------------------------------------------------------------------------------
