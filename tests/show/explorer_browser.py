@@ -1,21 +1,15 @@
-"""The explorer in a browser: a server in this process, and pages that fail a test on any error or foreign request."""
+"""An explorer to open in a browser (`browsing.py`): a server in this process, on a free port."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 import logging
-import os
 from pathlib import Path
-import shutil
 from threading import Thread
-from typing import Any
 
 from neuralcollapse.show.explorer.serve import application
 
-CHROMIUM = shutil.which("chromium")
-PATIENCE = 12_000  # milliseconds; for conditions that come true in a second where nothing else runs
-_FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
 
 
 @contextmanager
@@ -33,45 +27,3 @@ def served(runs: Sequence[str | Path] = ()) -> Iterator[str]:
         server.shutdown()
         thread.join()
         server.server_close()
-
-
-@contextmanager
-def browser() -> Iterator[Any]:
-    """Chromium, for as long as a module of tests needs it."""
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        opened = playwright.chromium.launch(executable_path=CHROMIUM, args=_FLAGS)
-        try:
-            yield opened
-        finally:
-            opened.close()
-
-
-@contextmanager
-def watched_page(opened: Any, **context: Any) -> Iterator[Any]:
-    """A new page; at its end nothing may have gone wrong: no error, no failed request, none to another host."""
-    wrong: list[str] = []
-    context_ = opened.new_context(**{"viewport": {"width": 1280, "height": 900}, **context})
-    context_.set_default_timeout(PATIENCE)
-    page = context_.new_page()
-    page.on("console", lambda message: wrong.append(message.text) if message.type == "error" else None)
-    page.on("pageerror", lambda error: wrong.append(str(error)))
-    page.on("request", lambda request: wrong.append(f"asked {request.url}") if not _own(request.url) else None)
-    page.on("response", lambda answer: wrong.append(f"{answer.status} {answer.url}") if answer.status >= 400 else None)
-    try:
-        yield page
-    finally:
-        context_.close()
-    assert wrong == []
-
-
-def screenshot(page: Any, name: str, folder: Path, **options: Any) -> Path:
-    """A picture of a page in a temporary folder, or in the one that NEURALCOLLAPSE_SCREENSHOTS names."""
-    path = Path(os.environ.get("NEURALCOLLAPSE_SCREENSHOTS") or folder) / name
-    page.screenshot(path=path, **options)
-    return path
-
-
-def _own(url: str) -> bool:
-    return url.startswith(("http://127.0.0.1:", "data:", "blob:"))

@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import re
 
-from explorer_browser import CHROMIUM, PATIENCE, browser, screenshot, served, watched_page
+from browsing import CHROMIUM, PATIENCE, browser, screenshot, watched_page
+from explorer_browser import served
 import numpy as np
 import pytest
 

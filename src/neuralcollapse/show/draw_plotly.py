@@ -104,18 +104,17 @@ def _(chart: Bars) -> dict[str, Any]:
     return figure
 
 
-@draw.register
-def _(chart: Space) -> go.Figure:
+@_parts.register
+def _(chart: Space) -> dict[str, Any]:
     """One panel: a second scene would need a second camera."""
-    figure = go.Figure([trace for arrows in chart.panels[0].arrows for trace in _arrows(arrows)])
     hidden = {"visible": False, "range": [-1.0, 1.0]}
-    figure.update_layout(
-        template="none", paper_bgcolor="rgba(0,0,0,0)", height=420, showlegend=False,
-        font={"family": FONT, "size": 12, "color": COLOURS["ink"][0]}, margin={"l": 0, "r": 0, "t": 0, "b": 0},
-        hoverlabel={"font": {"family": FONT}},
-        scene={"aspectmode": "cube", "dragmode": "orbit", "xaxis": hidden, "yaxis": hidden, "zaxis": hidden,
-               "camera": {"eye": {"x": 0.8, "y": 0.8, "z": 0.5}}})
-    return figure
+    layout = {
+        "template": {}, "paper_bgcolor": "rgba(0,0,0,0)", "height": 420, "showlegend": False,
+        "font": {"family": FONT, "size": 12, "color": COLOURS["ink"][0]}, "margin": {"l": 0, "r": 0, "t": 0, "b": 0},
+        "hoverlabel": {"font": {"family": FONT}},
+        "scene": {"aspectmode": "cube", "dragmode": "orbit", "xaxis": hidden, "yaxis": hidden, "zaxis": hidden,
+                  "camera": {"eye": {"x": 0.8, "y": 0.8, "z": 0.5}}}}
+    return {"data": [trace for arrows in chart.panels[0].arrows for trace in _arrows(arrows)], "layout": layout}
 
 
 # -- traces -----------------------------------------------------------------------------------------
@@ -186,19 +185,20 @@ def _class_traces(panel: ClassPanel, names: list[str]) -> list[dict[str, Any]]:
     return [*bars, *marks]
 
 
-def _arrows(arrows: Arrows) -> list[Any]:
+def _arrows(arrows: Arrows) -> list[dict[str, Any]]:
     """Shafts and heads as one line, and a marker at each end to point at."""
     colour = COLOURS[arrows.colour][0]
     shafts = np.stack([np.zeros_like(arrows.ends), arrows.ends, np.full_like(arrows.ends, np.nan)], axis=1)
     heads = np.concatenate([_barbs(end) for end in arrows.ends])
-    shared = {"name": escape(arrows.name, quote=False), "legendgroup": arrows.name, "showlegend": False}
-    lines = [go.Scatter3d(**_axes(points), mode="lines", hoverinfo="skip", **shared,
-                          line={"color": colour, "width": 5, "dash": dash})
+    shared = {"type": "scatter3d", "name": escape(arrows.name, quote=False), "legendgroup": arrows.name,
+              "showlegend": False}
+    lines = [{**_axes(points), **shared, "mode": "lines", "hoverinfo": "skip",
+              "line": {"color": colour, "width": 5, "dash": dash}}
              for points, dash in ((shafts.reshape(-1, 3), "dash" if arrows.dashed else "solid"), (heads, "solid"))]
-    return [*lines, go.Scatter3d(
-        **_axes(arrows.ends), mode="markers", **shared, hovertemplate="%{text}<extra></extra>",
-        text=[escape(label, quote=False) for label in arrows.labels],
-        marker={"color": colour, "size": 4, "symbol": MARKERS[arrows.marker][0]})]
+    ends = {**_axes(arrows.ends), **shared, "mode": "markers", "hovertemplate": "%{text}<extra></extra>",
+            "text": [escape(label, quote=False) for label in arrows.labels],
+            "marker": {"color": colour, "size": 4, "symbol": MARKERS[arrows.marker][0]}}
+    return [*lines, ends]
 
 
 def _axes(points: Float[np.ndarray, "p 3"]) -> dict[str, Any]:

@@ -38,9 +38,9 @@ from neuralcollapse.show.explorer.theory_parts import (
     numbers,
     provenance,
 )
-from neuralcollapse.show.explorer.theory_reading import from_query, read, why_no_ridge
+from neuralcollapse.show.explorer.theory_reading import from_query, needs, read, why_no_ridge
 from neuralcollapse.show.explorer.theory_solver import Solver, ridge_at, ridge_steps
-from neuralcollapse.show.explorer.theory_state import TheoryState
+from neuralcollapse.show.explorer.theory_state import CHOICES, TheoryState
 from neuralcollapse.show.explorer.watch import RunShelf
 
 _PATIENCE = 0.08  # seconds a control waits for a solution before it says that one is on its way
@@ -124,25 +124,31 @@ def _take_controls(app: Dash) -> None:
         moved = ctx.triggered_id == "theory-slider"
         if moved:
             values["ridge"] = ridge_of_slider(position, before)
+        new_loss = ctx.triggered_id == "theory-loss"
+        if new_loss:  # it starts neutral
+            values |= {name: None for name in PARAMETERS if name not in needs(values["loss"])}
         state, messages = read(values | kept, before)
         first, last, marks = slider_range(state)
         command = state.command() or "Too long for a line at this many classes: use Python."
         typed_now = dict(state.parameters)
-        return [state.query(), message_list(messages), heading(state), about_loss(state), no_parameters(state),
-                state.class_counts().k <= 4, state.python(), command,
+        same = state.query() == query  # a control of another profile: nothing to do
+        return [no_update if same else state.query(), message_list(messages), heading(state), about_loss(state),
+                no_parameters(state), state.class_counts().k <= 4, state.python(), command,
                 first, last, marks, no_update if moved else slider_value(state), bool(why_no_ridge(state.loss)),
-                _ridge_text(state, values["ridge"], moved, bool(messages)), *hidden(state),
-                *(_parameter_text(name, values[name], typed_now) for name in PARAMETERS)]
+                _ridge_text(state, moved), *hidden(state),
+                *(_parameter_text(name, typed_now) if new_loss else no_update for name in PARAMETERS)]
 
 
-def _ridge_text(state: TheoryState, typed: Any, moved: bool, kept_for_a_reason: bool) -> Any:
+def _ridge_text(state: TheoryState, moved: bool) -> Any:
     """What stands in the field of λ: what was typed stays, be it wrong, so that it can be mended."""
-    return no_update if not moved else "" if state.ridge is None else f"{state.ridge:.12g}"
+    if not moved:
+        return no_update
+    return "" if state.ridge is None else f"{state.ridge:.12g}"
 
 
-def _parameter_text(name: str, typed: Any, now: dict[str, str]) -> Any:
-    """A parameter that the loss cannot do without is filled in."""
-    return now[name] if name in now and typed in (None, "") else no_update
+def _parameter_text(name: str, now: dict[str, str]) -> str:
+    """What stands in the field of a parameter once the loss is chosen; later it is the typist's alone."""
+    return now.get(name, CHOICES.get(name, ("",))[0])
 
 
 # -- what is shown ----------------------------------------------------------------------------------
