@@ -11,7 +11,6 @@ from threading import Thread
 from neuralcollapse.show.explorer.serve import application
 
 
-
 @contextmanager
 def served(runs: Sequence[str | Path] = ()) -> Iterator[str]:
     """The address of an explorer of some runs, on a free port."""
