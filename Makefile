@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 DEMO := runs/demo
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint types tests system docs notebooks bench clean
+.PHONY: help demo test lint types tests system docs notebooks hardening bench clean
 
 help:  ## Say what can be made
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -50,6 +50,9 @@ docs: $(VENV)/.dev  ## Build the documentation into site/, every link checked
 notebooks: $(VENV)/.dev  ## Make examples/notebooks from the scripts beside them
 	@mkdir -p examples/notebooks
 	@for script in examples/*.py; do $(BIN)/jupytext --quiet --to ipynb --output examples/notebooks/$$(basename $$script .py).ipynb $$script; done
+
+hardening: $(VENV)/.dev  ## Fuzz, kill, check in 50 digits, soak; writes docs/reliability.md (half an hour)
+	$(BIN)/python hardening/run.py
 
 bench: $(VENV)/.dev  ## Run every benchmark and print its ratios (see benchmarks/RESULTS.md)
 	@for script in benchmarks/bench_*.py; do echo "== $$script"; $(BIN)/python $$script || exit 1; done

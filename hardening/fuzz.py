@@ -17,7 +17,7 @@ import tempfile
 from typing import Any
 import warnings
 
-from neuralcollapse.show.explorer.theory_state import from_query
+from neuralcollapse.show.explorer.theory_reading import from_query
 import numpy as np
 from safetensors.numpy import save
 import torch
@@ -149,7 +149,8 @@ def feed(read: Callable[[bytes], object], content: bytes) -> str | None:
             read(content)
     except InvalidInput as error:
         lines = str(error).splitlines()
-        return None if len(lines) == 1 and len(lines[0]) < 2000 else f"a message of {len(lines)} lines"
+        return None if len(lines) == 1 and len(lines[0]) < 2000 else (
+            f"a message of {len(lines)} lines, {len(str(error))} characters: {str(error)[:200]!r} … {str(error)[-80:]!r}")
     except TooLong as error:
         return str(error)
     except BaseException as error:  # what is not refused in a line is a failure
@@ -174,7 +175,7 @@ def main(many: int = 100_000, seed: int = 0) -> Check:
                 wrong = feed(read, content)
                 check.count += 1
                 if wrong is not None:
-                    check.fail(f"{name}: {wrong}: {content[:120]!r}")
+                    check.fail(f"{name}: {wrong} (input {content[:80]!r})")
             print(f"  {name}: {check.count:,} so far, {len(check.failures)} failed", flush=True)
         grown = peak_megabytes() - before
         if grown > MEGABYTES:

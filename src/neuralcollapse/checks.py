@@ -45,7 +45,7 @@ UNREADABLE: tuple[type[Exception], ...] = (OSError, ValueError, TypeError, EOFEr
 
 def why_unreadable(error: Exception) -> str:
     """Why a file of arrays could not be read, without NumPy's advice to unpickle it."""
-    text = " ".join(str(error).split())
+    text = shown(error, 200)  # zipfile quotes whatever bytes stand where a name should
     if "pickle" in text:
         return "it must hold plain arrays, nothing pickled"
     return "it holds one array, expected an archive of named ones" if isinstance(error, TypeError) else text

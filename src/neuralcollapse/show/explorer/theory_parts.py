@@ -50,7 +50,7 @@ def facts(geometry: Geometry) -> Any:
         (f"angle between classifiers of {between}", degrees(angle), f"{degrees(-1 / (geometry.k - 1))} in an ETF"),
         ("distance to the simplex ETF", number(geometry.classifiers.distance_to(simplex.classifiers)),
          f"embeddings {number(geometry.embeddings.distance_to(simplex.embeddings))}"),
-        ("rank", f"{spectrum(geometry).rank:,}", f"of at most {geometry.k:,}"),
+        ("rank", f"{spectrum(geometry).rank:,}", f"with k = {geometry.k:,} classes"),
     ]
     return html.Ul([html.Li([html.Span(value, className="value"), html.Span(label, className="label"),
                              html.Span(beside, className="against")]) for label, value, beside in entries],
