@@ -17,7 +17,6 @@ import tempfile
 from typing import Any
 import warnings
 
-from neuralcollapse.show.explorer.theory_reading import from_query
 import numpy as np
 from safetensors.numpy import save
 import torch
@@ -28,6 +27,7 @@ from neuralcollapse.counts import ClassCounts
 from neuralcollapse.experiments import Run, TrainConfig, read_sweep
 from neuralcollapse.label_files import counts_from_file
 from neuralcollapse.measure import measure_file
+from neuralcollapse.show.explorer.theory_reading import from_query
 from neuralcollapse.show.report import render
 
 SECONDS, MEGABYTES = 20, 600
@@ -150,7 +150,7 @@ def feed(read: Callable[[bytes], object], content: bytes) -> str | None:
     except InvalidInput as error:
         lines = str(error).splitlines()
         return None if len(lines) == 1 and len(lines[0]) < 2000 else (
-            f"a message of {len(lines)} lines, {len(str(error))} characters: {str(error)[:200]!r} … {str(error)[-80:]!r}")
+            f"a message of {len(lines)} lines, {len(str(error))} characters: {str(error)[:200]!r}")
     except TooLong as error:
         return str(error)
     except BaseException as error:  # what is not refused in a line is a failure
