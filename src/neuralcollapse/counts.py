@@ -191,6 +191,8 @@ class ClassCounts:
         ClassCounts(2, 1, 1)
         """
         index = check_labels(labels, classes)
+        if classes is None and index.max() >= index.size:  # and no array that long is made to find it out
+            raise InvalidInput(f"every class 0 … k−1 needs a sample, got label {index.max()} among {index.size} labels")
         return cls(np.bincount(index, minlength=classes or 0), names)
 
     # -- what they say ------------------------------------------------------------------------------

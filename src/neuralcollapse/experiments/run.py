@@ -114,7 +114,9 @@ class Run:
     @cached_property
     def counts(self) -> ClassCounts:
         """The training counts with class names."""
-        return ClassCounts(self.data["counts"], self.data["names"])
+        if not isinstance(names := self.data.get("names"), list) or "counts" not in self.data:
+            raise InvalidInput(f"'{self.path}' is not a run folder: its {DATA} names no classes and their counts")
+        return ClassCounts(self.data["counts"], names)
 
     @cached_property
     def history(self) -> list[dict[str, Any]]:

@@ -27,6 +27,7 @@ from typing import Any
 from neuralcollapse.checks import InvalidInput, did_you_mean, shown
 from neuralcollapse.experiments.config import TrainConfig, read_mapping
 
+_MOST_SEEDS = 1_000_000
 _PARTS = ("preset", "base", "grid", "cells", "seeds")
 _MOST_CELLS = 100_000
 _LONGEST_NAME = 100
@@ -153,6 +154,8 @@ def _settings(part: str, settings: Any) -> dict[str, Any]:
 def _seeds(seeds: Any) -> list[int]:
     if seeds is None:
         return []
+    if isinstance(seeds, int) and seeds > _MOST_SEEDS:
+        raise InvalidInput(f"seeds must be at most {_MOST_SEEDS:,}, got {shown(seeds)}")
     listed = list(range(seeds)) if isinstance(seeds, int) and not isinstance(seeds, bool) else seeds
     if not isinstance(listed, list) or not listed or not all(type(seed) is int for seed in listed):
         raise InvalidInput(f"seeds must be how many or a list of whole numbers, got {shown(seeds)}")
