@@ -104,7 +104,7 @@ def kill_training(check: Check, place: Path, rng: random.Random, many: int) -> i
 
 
 def kill_simulations(check: Check, place: Path, rng: random.Random, many: int) -> int:
-    """As training, of the unconstrained-features model; it saves itself by the clock, so a run needs one long enough."""
+    """As training, of the unconstrained model; it saves itself by the clock, so a run needs one that is long enough."""
     place.mkdir()
 
     def run(out: Path) -> object:
