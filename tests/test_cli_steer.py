@@ -84,7 +84,7 @@ def test_the_planner_says_how_many_more_samples(cli):
      "--angle and --margin are targets of one class: name it with --more-of"),
     (("advise", "--counts", "5,1", "--more-of", "cat", "--angle", "60"), "there is no class 'cat'"),
     (("advise",), "give exactly one of --counts, --step, --long-tail, --labels, got none"),
-    (("advise", "--counts", "5,0"), "counts must be at least two positive numbers, got 0 for class 1"),
+    (("advise", "--counts", "5,0"), "every class needs a sample, and class 1 has none: drop it from labels and head"),
     (("advise", "--counts", "5,1", "--goal", "fun"), "unknown goal 'fun'"),
     (("advise", "nowhere"), "'nowhere' is not a run folder: there is no such folder"),
     (("advise", "nowhere", "--counts", "5,1"), "give a run folder, or class counts, not both"),

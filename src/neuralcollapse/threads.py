@@ -20,7 +20,7 @@ def one_blas_thread() -> AbstractContextManager[object]:
     >>> with one_blas_thread():
     ...     pass
     """
-    return blas_threads(1)
+    return _controller().limit(limits=1, user_api="blas")
 
 
 def blas_threads(count: int) -> AbstractContextManager[object]:
@@ -31,7 +31,9 @@ def blas_threads(count: int) -> AbstractContextManager[object]:
     >>> with blas_threads(2):
     ...     pass
     """
-    return _controller().limit(limits=count, user_api="blas")
+    import scipy.linalg  # noqa: F401  # loads SciPy's own BLAS, so that it is limited too
+
+    return ThreadpoolController().limit(limits=count, user_api="blas")  # anew: others may have been loaded since
 
 
 @cache

@@ -42,7 +42,7 @@ def watched_page(opened: Any, **context: Any) -> Iterator[Any]:
         yield page
     finally:
         context_.close()
-    assert wrong == []
+    assert not wrong, "\n".join(wrong)
 
 
 def screenshot(page: Any, name: str, folder: Path, **options: Any) -> Path:

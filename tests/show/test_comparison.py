@@ -44,7 +44,7 @@ def test_a_row_per_run_and_nothing_hidden_by_what_is_broken(sweep_folder, tmp_pa
     assert result.code == 0
     problems = [f"'{sweep_folder}/d' failed: the loss must stay finite", f"'{tmp_path}/none' is no folder",
                 f"'{sweep_folder}/broken' is not a run folder: its config.yaml is not a mapping",
-                f"'{sweep_folder}/half' holds something else than a run: KeyError 'counts'"]
+                f"'{sweep_folder}/half' is not a run folder: its data.json names no classes and their counts"]
     assert result.err.splitlines() == [f"neuralcollapse: left out: {problem}" for problem in problems]
     assert json.loads(result.out) == {"runs": 3, "problems": problems, "differing": ["epochs", "seed"],
                                       "table": f"{tmp_path}/out/runs.parquet", "report": f"{tmp_path}/out/report.html"}

@@ -12,7 +12,8 @@ from neuralcollapse.predict.decay import (
 )
 from neuralcollapse.predict.geometry import GEOMETRIES, Geometry, predict
 from neuralcollapse.predict.norms import NORMS
-from neuralcollapse.predict.path import RidgeEstimate, RidgePath, balance_ridge, lambda_eff, ridge_path
+from neuralcollapse.predict.estimates import RidgeEstimate, balance_ridge, lambda_eff
+from neuralcollapse.predict.path import RidgePath, ridge_path
 from neuralcollapse.predict.targets import target_geometry
 from neuralcollapse.rooms import open_room
 

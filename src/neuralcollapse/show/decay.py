@@ -20,7 +20,8 @@ from neuralcollapse.predict import (
     collapse_safety,
     predict,
 )
-from neuralcollapse.predict.path import nearest_ridge, ridge_path
+from neuralcollapse.predict.estimates import nearest_ridge
+from neuralcollapse.predict.path import ridge_path
 from neuralcollapse.show.charts import Curve, Mark, Panel, Sweep, widely_spread
 from neuralcollapse.show.class_axis import ONE_BY_ONE
 from neuralcollapse.show.levels import centred_grams

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 from neuralcollapse.predict import CollapseSafety
-from neuralcollapse.predict.path import RidgeEstimate
+from neuralcollapse.predict.estimates import RidgeEstimate
 from neuralcollapse.show.along import event_name
 from neuralcollapse.show.decay import AlongDecay
 from neuralcollapse.show.sentences import Sentence

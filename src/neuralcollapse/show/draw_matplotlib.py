@@ -20,9 +20,9 @@ from neuralcollapse.show.charts import (
     Panel,
     Space,
     legend_entries,
-    log_ticks,
 )
 from neuralcollapse.show.palette import COLOURS, MARKERS, diverging_scale
+from neuralcollapse.show.ticks import log_ticks
 from neuralcollapse.show.wording import with_subscripts
 
 _MOST_LABELS = 24

@@ -24,10 +24,10 @@ from neuralcollapse.show.charts import (
     Panel,
     Space,
     legend_entries,
-    log_ticks,
     panel_parts,
 )
 from neuralcollapse.show.palette import COLOURS, MARKERS, diverging_scale
+from neuralcollapse.show.ticks import log_ticks
 from neuralcollapse.show.wording import with_subscripts
 
 FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, sans-serif"

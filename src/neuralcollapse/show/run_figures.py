@@ -19,7 +19,6 @@ from neuralcollapse.show.charts import (
     Lines,
     Panel,
     colour_limit,
-    log_spaced,
     shared_limits,
     widely_spread,
 )
@@ -28,6 +27,7 @@ from neuralcollapse.show.class_figures import accuracies, norms
 from neuralcollapse.show.levels import predicted_levels
 from neuralcollapse.show.palette import TARGET_MARKERS, in_a_sentence, target_colour, target_name
 from neuralcollapse.show.reading import PARTS, Reading, RunLike
+from neuralcollapse.show.ticks import log_spaced
 from neuralcollapse.show.wording import number, trend
 
 if TYPE_CHECKING:

@@ -72,6 +72,7 @@ def register(app: Dash, shelf: RunShelf) -> None:
         shelf.open(name)
     _register_list(app, shelf)
     _register_run(app, shelf)
+    _register_epoch(app, shelf)
 
     @app.callback(Output("runs-comparison", "children"), Output("runs-compared", "data"),
                   Input("runs-chosen", "data"), Input("runs-others", "data"), Input("runs-seen", "data"),
@@ -144,6 +145,8 @@ def _register_run(app: Dash, shelf: RunShelf) -> None:
         return (_shown(run_head, run), _shown(run_curves, run, place, dark), last == 0, max(last, 1),
                 epoch_marks(epochs), place, now)
 
+
+def _register_epoch(app: Dash, shelf: RunShelf) -> None:
     @app.callback(Output("run-numbers", "children"), Output("run-pictures", "children"),
                   Output("run-epoch-shown", "children"), Output("runs-position", "data"),
                   Input("run-epoch", "value"), Input("runs-drawn", "data"))
