@@ -35,7 +35,7 @@ def watched_page(opened: Any, **context: Any) -> Iterator[Any]:
     context_.set_default_timeout(PATIENCE)
     page = context_.new_page()
     page.on("console", lambda message: wrong.append(message.text) if message.type == "error" else None)
-    page.on("pageerror", lambda error: wrong.append(str(error)))
+    page.on("pageerror", lambda error: wrong.append(f"{error} {error.stack}"))
     page.on("request", lambda request: wrong.append(f"asked {request.url}") if not _own(request.url) else None)
     page.on("response", lambda answer: wrong.append(f"{answer.status} {answer.url}") if answer.status >= 400 else None)
     try:

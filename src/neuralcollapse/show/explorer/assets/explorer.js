@@ -24,6 +24,7 @@
     clearTimeout(waiting);
     if (!answer?.more) return false;
     waiting = setTimeout(() => {
+      if (!document.getElementById("theory-shown")) return;  // the page was left meanwhile
       const now = performance.now();
       dash_clientside.set_props("theory-again", { data: now });
       if (answer.solving) dash_clientside.set_props("theory-again-solving", { data: now });
