@@ -26,10 +26,10 @@ number that is off, or an answer of the explorer that is an error.
 
 """
 BESIDE = """
-Beside these, tests that run on every change: a full disk and a read-only folder at every file operation of a run, a run
-folder that vanishes, two processes on one run folder (the second is refused), a worker of a sweep that is killed, a
-rank of a multi-process measurement that dies (the others end with an error), truncated and hostile run folders in the
-explorer, and older and newer formats of run folders.
+Beside these, tests that run on every change: a kill between any two file operations of a run and a full disk, two
+processes on one run folder (the second is refused), a worker of a sweep that is killed, a rank of a multi-process
+measurement that dies (the others end with an error), truncated and hostile run folders in the explorer, and older and
+newer formats of run folders.
 """
 
 
