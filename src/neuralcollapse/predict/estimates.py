@@ -69,6 +69,7 @@ def lambda_eff(path: RidgePath, classifiers: Float[np.ndarray, "k d"] | None = N
 
     Examples
     --------
+    >>> from neuralcollapse.predict import predict, ridge_path
     >>> path = ridge_path([10, 10, 1, 1], points=30)
     >>> W, M = predict([10, 10, 1, 1], ridge=0.2).factors()
     >>> round(lambda_eff(path, W, M).ridge, 4)
