@@ -32,6 +32,22 @@
     return true;
   }
 
+  // On a busy machine Chromium (seen in 156) may leave an input that React has hidden and shown again without a box,
+  // although its display is block, until the element around it is laid out anew.
+  let looking = 0;
+  function layOutAgain() {
+    looking = 0;
+    for (const input of document.querySelectorAll(".field:not([hidden]) .dash-input-container > input")) {
+      const around = input.parentElement;
+      if (input.getClientRects().length || !around.getClientRects().length) continue;
+      around.style.display = "none";
+      around.getClientRects();
+      around.style.display = "";
+    }
+  }
+  new MutationObserver(() => { looking ||= requestAnimationFrame(layOutAgain); })
+    .observe(document.documentElement, { subtree: true, childList: true, attributeFilter: ["style", "hidden", "value"] });
+
   // A button with data-copies copies the text of the element it names.
   document.addEventListener("click", async (event) => {
     const button = event.target.closest("button[data-copies]");
