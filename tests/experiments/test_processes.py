@@ -25,7 +25,9 @@ from neuralcollapse.experiments.train import train
 HERE = Path(__file__).parent
 TINY = TrainConfig(epochs=5, measure="every 2", n_max=40, batch_size=33, feature_penalty=1e-4, learning_rate=0.1,
                    schedule="constant", threads=1, device="cpu", model_options={"width": 16, "features": 12})
-RUNS = {"plain": TINY, "noisy": TINY.replace(label_noise=0.1, terminal_epochs=2),
+# "noisy" at 0.02: at 0.1 the class means after an epoch span condition numbers of 450,000 (7,000 here, 10,000 when
+# plain), and NC1 divides by the smallest: float32 rounding then shows in its fifth digit on some processors.
+RUNS = {"plain": TINY, "noisy": TINY.replace(label_noise=0.1, terminal_epochs=2, learning_rate=0.02),
         "oversampled": TINY.replace(sampling="oversampled", loss="vs", optimizer="adam", learning_rate=0.01),
         "normed": TINY.replace(model_options={"width": 16, "features": 12, "batch_norm": True}),
         "resumed": TINY}
@@ -124,7 +126,7 @@ def numbers(value, path=()):
         yield path, value
 
 
-def assert_alike(one, other, rtol=3e-5):
+def assert_alike(one, other, rtol=1e-5):
     """Counts, names and shares of samples equal; everything else to rounding."""
     one, other = dict(numbers(one)), dict(numbers(other))
     assert one.keys() == other.keys()
