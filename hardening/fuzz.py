@@ -138,7 +138,8 @@ def forbid_unpickling() -> None:
     def refuse(*_: Any, **__: Any) -> Any:
         raise TooLong("unpickled")
 
-    pickle.load = pickle.loads = pickle.Unpickler = refuse  # type: ignore[assignment,misc]
+    for name in ("load", "loads", "Unpickler"):
+        setattr(pickle, name, refuse)
 
 
 def feed(read: Callable[[bytes], object], content: bytes) -> str | None:

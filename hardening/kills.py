@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable
+from functools import partial
 import json
 import os
 from pathlib import Path
@@ -26,7 +27,7 @@ from neuralcollapse.checks import InvalidInput
 from neuralcollapse.experiments import Run, TrainConfig
 from neuralcollapse.experiments.train import train
 from neuralcollapse.show import write_report
-from neuralcollapse.simulate import simulate
+from neuralcollapse.simulate import Simulation, simulate
 
 CONFIG = TrainConfig(epochs=40, measure="every 4", n_max=60, batch_size=32, threads=1, checkpoint_every=0,
                      model_options={"width": 32, "features": 12})
@@ -86,8 +87,8 @@ def kill_training(check: Check, place: Path, rng: random.Random, many: int) -> i
     while kills < many:
         out, kept, number = place / str(number), [], number + 1
         while True:
-            going_on = (out / "config.yaml").is_file()
-            dead = killed(lambda: train(CONFIG, out, resume=going_on), rng.uniform(0, 0.8 * length))  # noqa: B023
+            go_on = partial(train, CONFIG, out, resume=(out / "config.yaml").is_file())
+            dead = killed(go_on, rng.uniform(0, 0.8 * length))
             kills += dead
             try:
                 now = without_times(Run.open(out))
@@ -107,7 +108,7 @@ def kill_simulations(check: Check, place: Path, rng: random.Random, many: int) -
     """As training, of the unconstrained model; it saves itself by the clock, so a run needs one that is long enough."""
     place.mkdir()
 
-    def run(out: Path) -> object:
+    def run(out: Path) -> Simulation:
         return simulate(PROFILES, "nesterov", steps=6000, ridge=0.1, seeds=4, snapshots=60, folder=out,
                         resume=out.is_dir() and any(out.iterdir()))
 
@@ -117,10 +118,10 @@ def kill_simulations(check: Check, place: Path, rng: random.Random, many: int) -
     length, kills, number = time.monotonic() - begin, 0, 0
     while kills < many:
         out, number = place / str(number), number + 1
-        while killed(lambda: run(out), rng.uniform(0, 1.3 * length)):  # noqa: B023
+        while killed(partial(run, out), rng.uniform(0, 1.3 * length)):
             kills += 1
         again = run(out)
-        if not np.array_equal(again.classifiers, whole.classifiers):  # type: ignore[attr-defined]
+        if not np.array_equal(again.classifiers, whole.classifiers):
             check.fail(f"simulate: run {number} ended elsewhere than one that was not killed")
     return kills
 

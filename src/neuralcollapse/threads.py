@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from contextlib import AbstractContextManager
 from functools import cache
+from importlib import import_module
 
 from threadpoolctl import ThreadpoolController
 
@@ -31,13 +32,15 @@ def blas_threads(count: int) -> AbstractContextManager[object]:
     >>> with blas_threads(2):
     ...     pass
     """
-    import scipy.linalg  # noqa: F401  # loads SciPy's own BLAS, so that it is limited too
-
-    return ThreadpoolController().limit(limits=count, user_api="blas")  # anew: others may have been loaded since
+    return _found().limit(limits=count, user_api="blas")  # anew: others may have been loaded since
 
 
 @cache
 def _controller() -> ThreadpoolController:
-    import scipy.linalg  # noqa: F401  # loads SciPy's own BLAS, so that the controller sees both
+    return _found()
 
+
+def _found() -> ThreadpoolController:
+    """A controller of the libraries that are loaded now; SciPy brings a BLAS of its own and is loaded first."""
+    import_module("scipy.linalg")
     return ThreadpoolController()

@@ -9,7 +9,11 @@ from pathlib import Path
 import shutil
 from typing import Any
 
+import pytest
+
 CHROMIUM = shutil.which("chromium")
+# Installing it takes root, which who runs the tests elsewhere may not have; `.ci/run` calls `make system` first.
+needs_chromium = pytest.mark.skipif(CHROMIUM is None, reason="no chromium: `make system` installs it")
 PATIENCE = 60_000  # milliseconds; for conditions that come true in a second where nothing else runs
 _FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from hostile import HOSTILE
 import numpy as np
 import pytest
 import yaml
@@ -110,6 +111,21 @@ def without_numbers():
     def empty(run: MadeRun) -> MadeRun:
         return replace(run, history=[emptied(record) for record in run.history], kept={})
     return empty
+
+
+@pytest.fixture(params=["step", "balanced", "single", "grouped", "empty", "hostile", "no grams", "no numbers"])
+def any_run(request, make_run, without_numbers):
+    step = ClassCounts.step(6, 10, 0.5, n_min=5)
+    return {
+        "step": lambda: make_run(step),
+        "balanced": lambda: make_run(ClassCounts([30, 30, 30])),
+        "single": lambda: make_run(step, epochs=(7,), planned=100),
+        "grouped": lambda: make_run(ClassCounts.long_tail(300, 100, 500), epochs=(1, 10)),
+        "empty": lambda: make_run(step, epochs=()),
+        "hostile": lambda: make_run(ClassCounts([50, 40, 30, 5, 5], HOSTILE)),
+        "no grams": lambda: make_run(step, keep=False),
+        "no numbers": lambda: without_numbers(make_run(step)),
+    }[request.param]()
 
 
 @pytest.fixture

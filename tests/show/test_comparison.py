@@ -6,10 +6,11 @@ import json
 import math
 import shutil
 
+from hostile import HOSTILE
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
-from test_report import HOSTILE, Parsed
+from test_report import Parsed
 
 from neuralcollapse.counts import ClassCounts
 from neuralcollapse.experiments.comparison import read_runs, runs_table

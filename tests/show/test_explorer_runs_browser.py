@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 
-from browsing import CHROMIUM, PATIENCE, browser, screenshot, watched_page
+from browsing import PATIENCE, browser, needs_chromium, screenshot, watched_page
 from explorer_browser import served
 import numpy as np
 import pytest
@@ -14,7 +14,7 @@ from neuralcollapse.counts import ClassCounts
 from neuralcollapse.experiments.run import RunFolder
 from neuralcollapse.show.wording import number, percent
 
-pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="needs chromium")
+pytestmark = needs_chromium
 playwright = pytest.importorskip("playwright.sync_api")
 expect = playwright.expect
 

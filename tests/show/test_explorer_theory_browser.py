@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import time
 
-from browsing import CHROMIUM, PATIENCE, browser, screenshot, watched_page
+from browsing import PATIENCE, browser, needs_chromium, screenshot, watched_page
 from explorer_browser import served
 import numpy as np
 import pytest
@@ -15,7 +15,7 @@ from neuralcollapse.predict import GEOMETRIES, predict
 from neuralcollapse.show.class_axis import class_axis
 from neuralcollapse.show.explorer.theory_parts import numbers_table
 
-pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="needs chromium")
+pytestmark = needs_chromium
 playwright = pytest.importorskip("playwright.sync_api")
 expect = playwright.expect
 STEP = ClassCounts.step(10, 100, 0.5, n_min=5)

@@ -8,6 +8,7 @@ from html.parser import HTMLParser
 import json
 import re
 
+from hostile import HOSTILE
 import pytest
 
 from neuralcollapse.checks import InvalidInput
@@ -15,9 +16,6 @@ from neuralcollapse.counts import ClassCounts
 from neuralcollapse.experiments.run import Run
 from neuralcollapse.show import write_report
 from neuralcollapse.show.report import render
-
-HOSTILE = ["<script>document.title='broken'</script>", "</script><img src=x onerror=\"document.title='broken'\">",
-           '"><b onmouseover=alert(1)>&amp;', "<a href='https://example.org'>x</a> $x_1$ %{x} \u2028", "plain"]
 
 
 class Parsed(HTMLParser):
@@ -45,21 +43,6 @@ class Parsed(HTMLParser):
     @property
     def data(self):
         return json.loads(next(text for attributes, text in self.scripts if attributes.get("id") == "page-data"))
-
-
-@pytest.fixture(params=["step", "balanced", "single", "grouped", "empty", "hostile", "no grams", "no numbers"])
-def any_run(request, make_run, without_numbers):
-    step = ClassCounts.step(6, 10, 0.5, n_min=5)
-    return {
-        "step": lambda: make_run(step),
-        "balanced": lambda: make_run(ClassCounts([30, 30, 30])),
-        "single": lambda: make_run(step, epochs=(7,), planned=100),
-        "grouped": lambda: make_run(ClassCounts.long_tail(300, 100, 500), epochs=(1, 10)),
-        "empty": lambda: make_run(step, epochs=()),
-        "hostile": lambda: make_run(ClassCounts([50, 40, 30, 5, 5], HOSTILE)),
-        "no grams": lambda: make_run(step, keep=False),
-        "no numbers": lambda: without_numbers(make_run(step)),
-    }[request.param]()
 
 
 def test_nothing_is_loaded(any_run):

@@ -5,10 +5,10 @@ from __future__ import annotations
 from contextlib import ExitStack
 import re
 
-from browsing import CHROMIUM, browser, screenshot, watched_page
+from browsing import browser, needs_chromium, screenshot, watched_page
+from hostile import HOSTILE
 import numpy as np
 import pytest
-from test_report import HOSTILE, any_run  # noqa: F401  # a fixture
 
 from neuralcollapse.counts import ClassCounts
 from neuralcollapse.experiments.comparison import read_runs
@@ -23,7 +23,7 @@ WIDER = "[...document.querySelectorAll('main *')].filter((part) => !part.closest
         "part.getBoundingClientRect().right > document.documentElement.clientWidth + 1).map((part) => part.outerHTML)"
 FOCUSED = "(() => { const at = document.activeElement; return at === document.body ? null : " \
           "at.id || at.getAttribute('aria-label') || at.textContent; })()"
-pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="needs chromium")
+pytestmark = needs_chromium
 
 
 @pytest.fixture(scope="module")
@@ -50,7 +50,7 @@ def plots(page):
     return page.locator(".plot").count()
 
 
-def test_every_kind_of_run_is_drawn_without_a_word(visit, any_run, tmp_path):  # noqa: F811
+def test_every_kind_of_run_is_drawn_without_a_word(visit, any_run, tmp_path):
     page = visit(write_report(any_run, tmp_path / "report.html"))
     assert (plots(page) > 0) == bool(any_run.history)
 

@@ -9,7 +9,8 @@ from collections.abc import Callable
 import inspect
 from pathlib import Path
 
-from neuralcollapse.experiments.studies.study import STUDIES, Setting
+from neuralcollapse.experiments.studies import STUDIES  # of the package, which has registered them all
+from neuralcollapse.experiments.studies.study import Setting
 from neuralcollapse.registry import Entry
 
 
@@ -42,6 +43,4 @@ def gallery_page() -> str:
 
 
 if __name__ == "__main__":
-    import neuralcollapse.experiments.studies  # noqa: F401  # registers them
-
     print(gallery_page(), end="")

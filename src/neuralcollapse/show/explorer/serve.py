@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from errno import EADDRINUSE
 import gc
+from importlib.util import find_spec
 import logging
 from pathlib import Path
 import socket
@@ -67,11 +68,8 @@ def _listening(host: str, port: int) -> socket.socket:
 
 def application(runs: Sequence[str | Path] = (), host: str = "127.0.0.1") -> Any:
     """The Dash application, for a server of one's own (`application(runs).server` is its WSGI application)."""
-    try:
-        import dash  # noqa: F401  # whether it is there
-    except ImportError:
-        raise InvalidInput("the explorer needs Dash, which is not installed: pip install 'neuralcollapse[explore]'"
-                           ) from None
+    if find_spec("dash") is None:
+        raise InvalidInput("the explorer needs Dash, which is not installed: pip install 'neuralcollapse[explore]'")
     from dash.exceptions import DependencyException
 
     from neuralcollapse.show.explorer.app import make_app

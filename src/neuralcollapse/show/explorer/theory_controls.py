@@ -30,6 +30,8 @@ _LABELS = {
     "temperature": ("δ per", "")}
 _CHOICE_LABELS = {"class": "class (CDT)", "label": "label (LDT)"}
 _HINT = "One number per class, or: one for all · majority, minority · n^0.5 for (n/n_max)^0.5 · log n for ln(n_c/n)"
+# What a box takes at all. Longer texts than `read` accepts still fit, so that its message can say so.
+_LONGEST_NUMBER, _LONGEST_TEXT = 30, 20_000
 _RAISED = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 
 
@@ -107,7 +109,7 @@ def _slider(state: TheoryState) -> Any:
 def _ridge(state: TheoryState) -> Any:
     return html.Div([html.Label("λ", htmlFor="theory-ridge"),
                      dcc.Input(id="theory-ridge", type="text", debounce=0.3, autoComplete="off",
-                               value=_shown(state.ridge), placeholder="limit λ → 0", maxLength=30)],
+                               value=_shown(state.ridge), placeholder="limit λ → 0", maxLength=_LONGEST_NUMBER)],
                     className="field")
 
 
@@ -116,10 +118,10 @@ def _field(name: str, state: TheoryState) -> Any:
     value = getattr(state, name)
     box: Any
     if name == "counts":
-        box = dcc.Textarea(id="theory-counts", value=value, rows=3, maxLength=20_000)
+        box = dcc.Textarea(id="theory-counts", value=value, rows=3, maxLength=_LONGEST_TEXT)
     else:
         box = dcc.Input(id=f"theory-{name}", value=plain_text(value), type="text", debounce=0.3, autoComplete="off",
-                        maxLength=30)
+                        maxLength=_LONGEST_NUMBER)
     return html.Div([html.Label([label, *([html.Small(f" {hint}")] if hint else [])], htmlFor=f"theory-{name}"), box],
                     id=f"theory-{name}-field", className=f"field {name}",
                     hidden=name not in _PROFILE_FIELDS[state.profile])
@@ -129,7 +131,7 @@ def _parameter(name: str, state: TheoryState) -> Any:
     label = _LABELS.get(name, (name, ""))[0]
     return html.Div([html.Label(label, htmlFor=f"theory-{name}"),
                      dcc.Input(id=f"theory-{name}", value=dict(state.parameters).get(name, ""), type="text",
-                               debounce=0.3, autoComplete="off", placeholder="neutral", maxLength=20_000)],
+                               debounce=0.3, autoComplete="off", placeholder="neutral", maxLength=_LONGEST_TEXT)],
                     id=f"theory-{name}-field", className="field wide", hidden=name not in takes(state.loss))
 
 
