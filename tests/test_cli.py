@@ -544,8 +544,8 @@ BAD_PREDICT = [
     (["--counts", "5,1", "--bias"], "the limit of vanishing ridge is known without a head bias only: leave the bias "
                                     "out, or give a small ridge such as 1e-6"),
     (["--counts", "5,5", "--plot", "absent/a.png"],
-     "cannot write the picture to 'absent/a.png': No such file or directory"),
-    (["--counts", "5,5", "--plot", "good.npz/a.png"], "cannot write the picture to 'good.npz/a.png': Not a directory"),
+     "cannot write 'absent/a.png': there is no folder 'absent'"),
+    (["--counts", "5,5", "--plot", "good.npz/a.png"], "cannot write 'good.npz/a.png': Not a directory"),
     (["--counts", "5,5", "--plot", "a.gif"],
      "a picture's file name must end in .png, .pdf, .svg, .jpg, .html, got 'a.gif'"),
     (["--labels", "absent.txt"], "no such file of labels: 'absent.txt'"),
@@ -659,7 +659,7 @@ BAD_TRAIN = [
     (["--learning-rate", "1e18", "--set", "momentum=0", "--out", "diverged"],
      "the loss must stay finite, but is not after epoch 1: try a learning_rate below 1e+18 (what was written before "
      "stays)"),
-    (["--out", "good.npz/run"], "cannot write to 'good.npz/run': Not a directory"),
+    (["--out", "good.npz/run"], "cannot write 'good.npz/run': Not a directory"),
     (["--out", "full"], "a run needs a new or empty folder, got 'full' that holds thesis.tex"),
     (["--resume", "absent"], "'absent' is not a run folder: there is no such folder"),
     (["--resume", "absent", "--epochs", "3"], "'absent' is not a run folder: there is no such folder"),

@@ -124,5 +124,5 @@ def test_it_was_killed_at_every_kind_of_moment(lived):
 
 @pytest.mark.parametrize(("room", "measured"), [(6_000, 0), (13_000, 3)])
 def test_a_full_disk_is_one_line_and_loses_nothing(lived, room, measured):
-    assert f"room {room}: 2 cannot write to '{lived[0]}/room {room}': File too large\n" in lived[1]
+    assert f"room {room}: 2 cannot write '{lived[0]}/room {room}': File too large\n" in lived[1]
     assert f"measured {room}: {measured}\n" in lived[1]

@@ -172,12 +172,12 @@ def test_a_folder_that_cannot_be_written(tmp_path, folder):
     (tmp_path / "file").write_text("")
     with pytest.raises(InvalidInput) as error:
         RunFolder.create(tmp_path / "file" / "run", "", {}, DATA, {})
-    assert str(error.value) == f"cannot write to '{tmp_path}/file/run': Not a directory"
+    assert str(error.value) == f"cannot write '{tmp_path}/file/run': Not a directory"
     (folder.path / "history.jsonl").unlink()
     (folder.path / "history.jsonl").mkdir()
     with pytest.raises(InvalidInput) as error:
         folder.append({"epoch": 1})
-    assert str(error.value) == f"cannot write to '{folder.path}': Is a directory"
+    assert str(error.value) == f"cannot write '{folder.path}': Is a directory"
 
 
 def test_the_history_is_plain_json_lines(folder):

@@ -155,8 +155,8 @@ def test_prediction_in_groups(tmp_path):
 
 @pytest.mark.parametrize(("name", "message"), [
     ("seli.gif", "a picture's file name must end in .png, .pdf, .svg, .jpg, .html, got 'seli.gif'"),
-    ("no/seli.png", "cannot write the picture to '.*': No such file or directory"),
-    ("no/seli.html", "cannot write '.*': No such file or directory"),
+    ("no/seli.png", "cannot write '.*': there is no folder '.*no'"),
+    ("no/seli.html", "cannot write '.*': there is no folder '.*no'"),
 ])
 def test_pictures_that_cannot_be_written(tmp_path, name, message):
     with pytest.raises(InvalidInput, match=message):

@@ -123,7 +123,7 @@ def test_pictures_that_cannot_be_written(tmp_path):
     path = ridge_path([10, 10, 1, 1], points=3)
     with pytest.raises(InvalidInput, match=r"must end in .png, .pdf, .svg, .jpg, .html, got 'path.gif'"):
         save_path(path, tmp_path / "path.gif")
-    with pytest.raises(InvalidInput, match="cannot write the picture"):
+    with pytest.raises(InvalidInput, match="cannot write"):
         save_path(path, tmp_path / "no" / "path.png")
 
 

@@ -9,6 +9,7 @@ import typer
 
 from neuralcollapse.checks import InvalidInput
 from neuralcollapse.cli.app import JSON, app, print_json
+from neuralcollapse.files import make_folder
 
 
 @app.command(epilog="Examples:  neuralcollapse sweep grid.yaml --out runs/grid   ·   neuralcollapse sweep grid.yaml "
@@ -75,7 +76,7 @@ def compare(
         raise InvalidInput(f"compare needs at least one run: {'; '.join(found.problems)}")
     for problem in found.problems:
         typer.echo(f"neuralcollapse: left out: {problem}", err=True)
-    out.mkdir(parents=True, exist_ok=True)
+    make_folder(out)
     table = write_table(runs_table(found), out / "runs.parquet")
     page = write_comparison(found, out / "report.html")
     if as_json:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from neuralcollapse.checks import InvalidInput, shown
 from neuralcollapse.experiments.run import CONFIG, Run
 from neuralcollapse.experiments.sweeps.folder import failures, run_folders
+from neuralcollapse.files import replacing, writing
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -148,12 +149,8 @@ def write_table(table: pa.Table, path: Path) -> Path:
     """Write a table as Parquet, as a whole or not at all."""
     import pyarrow.parquet as pq
 
-    temporary = path.with_name(f".{path.name}.tmp")
-    try:
-        pq.write_table(table, temporary)
-        temporary.replace(path)
-    except OSError as error:
-        raise InvalidInput(f"cannot write '{path}': {error.strerror or error}") from None
+    with writing(path), replacing(path) as part, part.open("wb") as file:
+        pq.write_table(table, file)
     return path
 
 

@@ -35,11 +35,10 @@ from neuralcollapse.experiments.run_files import (
     mend_history,
     read_geometry,
     read_history,
-    replacing,
     sole_writer,
     write,
-    writing,
 )
+from neuralcollapse.files import replacing, writing
 
 CONFIG, ENVIRONMENT, DATA, INDICES = "config.yaml", "environment.json", "data.json", "indices.npz"
 HISTORY, GEOMETRY, CHECKPOINT = "history.jsonl", "geometry.safetensors", "checkpoint"
@@ -200,7 +199,7 @@ class RunFolder:
         require_free(path)
         with writing(folder.path):
             folder.path.mkdir(parents=True, exist_ok=True)
-            with replacing(folder.path / INDICES) as file:
+            with replacing(folder.path / INDICES, alone=True) as part, part.open("wb") as file:
                 np.savez_compressed(file, allow_pickle=False, **indices)
             for stale in (folder.checkpoint, folder.path / GEOMETRY, folder.path / RESCUE):
                 stale.unlink(missing_ok=True)

@@ -14,6 +14,7 @@ from safetensors import SafetensorError
 from safetensors import numpy as safetensors
 
 from neuralcollapse.checks import InvalidInput, shown
+from neuralcollapse.files import replacing, writing
 
 
 def read_history(path: Path) -> list[dict[str, Any]]:
@@ -71,34 +72,9 @@ def json_bytes(content: Mapping[str, Any], indent: int | None = None) -> bytes:
 
 
 def write(path: Path, content: bytes, durable: bool = True) -> None:
-    """Replace a file as a whole."""
-    with replacing(path, durable) as file:
-        file.write(content)
-
-
-@contextmanager
-def replacing(path: Path, durable: bool = True) -> Iterator[Any]:
-    """A file that takes the place of `path` only once it is complete (and, when durable, on disk)."""
-    temporary = path.with_name(f".{path.name}.tmp")
-    try:
-        with temporary.open("wb") as file:
-            yield file
-            file.flush()
-            if durable:
-                os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)  # half a file would fill a full disk further
-        raise
-
-
-@contextmanager
-def writing(path: Path) -> Iterator[None]:
-    """One line in place of what the system says when the folder or the disk cannot be written."""
-    try:
-        yield
-    except OSError as error:
-        raise InvalidInput(f"cannot write to '{path}': {error.strerror or error}") from None
+    """Replace a file of a folder that this process holds, as a whole."""
+    with replacing(path, durable, alone=True) as part:
+        part.write_bytes(content)
 
 
 @contextmanager

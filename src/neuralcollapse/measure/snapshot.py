@@ -10,6 +10,7 @@ from jaxtyping import Shaped
 import numpy as np
 
 from neuralcollapse.checks import InvalidInput
+from neuralcollapse.files import replacing, writing
 from neuralcollapse.measure.arrays import measure
 from neuralcollapse.measure.files import load_snapshot
 from neuralcollapse.measure.measurement import Measurement
@@ -47,14 +48,15 @@ class Snapshot:
         """Write to `.npz` or `.safetensors`, by the name's ending."""
         path = Path(path)
         arrays = {name: np.ascontiguousarray(array) for name, array in vars(self).items() if array is not None}
-        if path.suffix == ".npz":
-            np.savez(path, allow_pickle=False, **arrays)
-        elif path.suffix == ".safetensors":
-            from safetensors.numpy import save_file
-
-            save_file(arrays, path)
-        else:
+        if path.suffix not in (".npz", ".safetensors"):
             raise InvalidInput(f"a snapshot's name must end in .npz or .safetensors, got '{path.name}'")
+        with writing(path), replacing(path) as part, part.open("wb") as file:
+            if path.suffix == ".npz":
+                np.savez(file, allow_pickle=False, **arrays)
+            else:
+                from safetensors.numpy import save
+
+                file.write(save(arrays))
 
     @classmethod
     def load(cls, path: Path | str) -> Snapshot:

@@ -8,9 +8,10 @@ from pathlib import Path
 import numpy as np
 
 from neuralcollapse.experiments.comparison import ComparedRun, ComparedRuns
+from neuralcollapse.files import write_text
 from neuralcollapse.show.comparison_figures import curves
 from neuralcollapse.show.markup import Table, details, paragraph, section, table
-from neuralcollapse.show.page import Page, write_text
+from neuralcollapse.show.page import Page
 from neuralcollapse.show.reading import as_number
 from neuralcollapse.show.wording import number, percent, setting
 

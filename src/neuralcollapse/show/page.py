@@ -13,13 +13,9 @@ from hashlib import sha256
 from html import escape
 from importlib.resources import files
 import json
-import os
-from pathlib import Path
 from string import Template
-import tempfile
 from typing import Any
 
-from neuralcollapse.checks import InvalidInput
 from neuralcollapse.show.charts import Chart
 from neuralcollapse.show.markup import colour_variables, figure
 from neuralcollapse.show.palette import COLOURS, diverging_scale
@@ -50,29 +46,6 @@ class Page:
             policy=_policy(library, script), title=escape(self.title), style=_style(), body=body,
             library=library, script=script,
             data=json_for_html({"figures": self.specs, "theme": _theme(), **self.data}))
-
-
-def write_text(path: Path, text: str) -> Path:
-    """Write a file as a whole or not at all.
-
-    Raises
-    ------
-    InvalidInput
-        The place cannot be written.
-    """
-    try:
-        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-        try:
-            with os.fdopen(handle, "w", encoding="utf-8", newline="\n") as file:
-                file.write(text)
-            os.chmod(temporary, 0o644)
-            os.replace(temporary, path)
-        except BaseException:
-            os.unlink(temporary)
-            raise
-    except OSError as error:
-        raise InvalidInput(f"cannot write '{path}': {error.strerror or error}") from None
-    return path
 
 
 def json_for_html(value: Any) -> str:

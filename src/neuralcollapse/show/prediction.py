@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from neuralcollapse.checks import InvalidInput
+from neuralcollapse.files import replacing, writing
 from neuralcollapse.predict import Geometry
 from neuralcollapse.show.charts import Bars, Chart, ClassPanel, Curve, Heatmap, Heatmaps, colour_limit
 from neuralcollapse.show.class_axis import class_axis
@@ -137,11 +138,10 @@ def save_picture(title: str, charts: Callable[[], list[Chart]], figure: Callable
     path = Path(path)
     if path.suffix.lower() not in _SUFFIXES:
         raise InvalidInput(f"a picture's file name must end in {', '.join(_SUFFIXES)}, got '{path.name}'")
-    try:
-        if path.suffix.lower() == ".html":
-            from neuralcollapse.show.report import write_charts
-            return write_charts(title, charts(), path)
-        figure().savefig(path, dpi=160)
-    except OSError as error:
-        raise InvalidInput(f"cannot write the picture to '{path}': {error.strerror or error}") from None
+    if path.suffix.lower() == ".html":
+        from neuralcollapse.show.report import write_charts
+        return write_charts(title, charts(), path)
+    drawn = figure()
+    with writing(path), replacing(path, durable=False) as part:
+        drawn.savefig(part, format=path.suffix[1:].lower(), dpi=160)
     return path

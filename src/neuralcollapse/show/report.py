@@ -11,6 +11,7 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
+from neuralcollapse.files import write_text
 from neuralcollapse.registry import references
 from neuralcollapse.show import figures, tables
 from neuralcollapse.show.charts import Chart, Heatmaps
@@ -19,7 +20,7 @@ from neuralcollapse.show.decay import along_decay, decay_charts
 from neuralcollapse.show.decay_sentences import decay_sentences
 from neuralcollapse.show.frames import gram_frames
 from neuralcollapse.show.markup import colour_bar, details, paragraph, prose, section, side_by_side, table
-from neuralcollapse.show.page import Page, write_text
+from neuralcollapse.show.page import Page
 from neuralcollapse.show.reading import Reading, RunLike
 from neuralcollapse.show.sentences import Sentence, verdict
 

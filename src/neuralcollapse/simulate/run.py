@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from neuralcollapse.checks import InvalidInput, shown
+from neuralcollapse.files import make_folder
 from neuralcollapse.simulate.columns import make_columns
 from neuralcollapse.simulate.grid import make_grid, whole_number
 from neuralcollapse.simulate.interruption import between_steps
@@ -286,7 +287,7 @@ class _Engine:
     def _checkpoint(self) -> None:
         if self._setup.folder is None:
             return
-        self._setup.folder.mkdir(parents=True, exist_ok=True)
+        make_folder(self._setup.folder)
         meta = {"setup": self._setup.fingerprint(), "done": self._done, "diverged": sorted(self._diverged.items())}
         arrays = {name: tensor.cpu().numpy() for name, tensor in self._tensors().items()}
         write_arrays(self._setup.folder / STATE, meta, arrays | {f"value:{n}": v for n, v in self._values.items()})

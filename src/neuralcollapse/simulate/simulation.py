@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 import json
-import os
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +12,7 @@ import numpy as np
 
 from neuralcollapse.checks import UNREADABLE, InvalidInput, did_you_mean, why_unreadable
 from neuralcollapse.counts import ClassCounts
+from neuralcollapse.files import replacing, writing
 from neuralcollapse.simulate.displays import simulation_html
 
 
@@ -134,15 +134,8 @@ def write_arrays(path: Path, meta: dict[str, Any], arrays: dict[str, np.ndarray]
     """An `.npz` with one JSON text beside its arrays, put in place at once."""
     if path.suffix != ".npz":
         raise InvalidInput(f"a simulation's name must end in .npz, got '{path.name}'")
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        with part.open("wb") as file:
-            np.savez(file, allow_pickle=False, meta=np.array(json.dumps(meta)), **arrays)
-            file.flush()
-            os.fsync(file.fileno())
-        part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)
+    with writing(path), replacing(path) as part, part.open("wb") as file:
+        np.savez(file, allow_pickle=False, meta=np.array(json.dumps(meta)), **arrays)
 
 
 def read_arrays(path: Path) -> tuple[dict[str, Any], dict[str, np.ndarray]]:

@@ -18,12 +18,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from safetensors import SafetensorError
-from safetensors.torch import save_file
+from safetensors.torch import save
 import torch
 from torch import Tensor
 
 from neuralcollapse.checks import InvalidInput, OutsideTheory, finite_vector, positive_vector, shown
+from neuralcollapse.files import replacing, writing
 from neuralcollapse.steer.refit import refit
 from neuralcollapse.steer.repair import predicted_norms, repair, swap
 from neuralcollapse.steer.rules import POSTHOC, FittedRule, Trained, finite_number
@@ -280,10 +280,9 @@ def save_heads(rows: Iterable[PosthocRow], path: Path | str) -> None:
             heads[f"{row.name}.weight"] = _copied(row.rule.weight)
             if row.rule.bias is not None:
                 heads[f"{row.name}.bias"] = _copied(row.rule.bias)
-    try:
-        save_file(heads, path)
-    except (OSError, SafetensorError) as error:
-        raise InvalidInput(f"cannot write '{path}': {shown(str(error))}") from None
+    path = Path(path)
+    with writing(path), replacing(path) as part:
+        part.write_bytes(save(heads))
 
 
 def _copied(values: Tensor) -> Tensor:

@@ -26,6 +26,7 @@ import numpy as np
 from neuralcollapse.experiments.data.images import DecodedImages
 from neuralcollapse.experiments.data.lazy import chunks
 from neuralcollapse.experiments.data.samples import Rows
+from neuralcollapse.files import replacing
 
 # ImageNet at 64×64 takes 15 GiB.
 _LARGEST = 32 * 2**30
@@ -129,7 +130,5 @@ class _Cache:
                  "images": int(held.sum()), "of": len(held)}
         for name, write in ((_HELD, lambda file: np.save(file, held)),
                             (_ABOUT, lambda file: file.write(json.dumps(about).encode()))):
-            temporary = self.folder / f".{name}.{os.getpid()}"
-            with temporary.open("wb") as file:
+            with replacing(self.folder / name, durable=False) as part, part.open("wb") as file:
                 write(file)
-            os.replace(temporary, self.folder / name)

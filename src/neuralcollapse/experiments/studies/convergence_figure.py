@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from neuralcollapse.experiments.studies.convergence_reading import Convergence, arrangement
-from neuralcollapse.experiments.studies.drawing import COLOURS
+from neuralcollapse.experiments.studies.drawing import COLOURS, save_figure
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -57,8 +57,7 @@ def save_convergence(found: Found, folder: Path) -> None:
     spreads = np.concatenate([one.nc1 for _, one in found])
     for axes in grid[:, 3]:
         axes.set_ylim(0.5 * np.nanmin(spreads), 2 * np.nanmax(spreads))
-    figure.savefig(folder / "deepnet-convergence.png", dpi=110)
-    figure.savefig(folder / "deepnet-convergence.pdf")
+    save_figure(figure, folder, "deepnet-convergence", dpi=110)
 
 
 def _limits(found: Found) -> tuple[float, float]:

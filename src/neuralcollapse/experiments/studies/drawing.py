@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from neuralcollapse.files import writing
+
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
@@ -17,7 +19,6 @@ COLOURS = {"ink": "#3b4248", "blue": "#0072B2", "vermillion": "#BF4B00", "green"
 """As in `show/palette.py`, which stands above this room; a test holds the two together."""
 MARKERS = ("o", "s", "D", "^", "v", "P", "X", "*")
 """They repeat what colour says."""
-_DPI = 160
 
 
 def make_figure(down: int, across: int, size: tuple[float, float], **shared: Any) -> tuple[Figure, np.ndarray]:
@@ -62,8 +63,9 @@ def legend_below(figure: Figure, axes: Iterable[Axes], columns: int) -> None:
                   frameon=False)
 
 
-def save_figure(figure: Figure, folder: Path, name: str) -> None:
+def save_figure(figure: Figure, folder: Path, name: str, dpi: int = 160) -> None:
     """`NAME.png` and `NAME.pdf`."""
-    figure.savefig(folder / f"{name}.png", dpi=_DPI)
-    figure.set_layout_engine("none")  # it is laid out, which costs as much as drawing it
-    figure.savefig(folder / f"{name}.pdf")
+    with writing(folder):
+        figure.savefig(folder / f"{name}.png", dpi=dpi)
+        figure.set_layout_engine("none")  # it is laid out, which costs as much as drawing it
+        figure.savefig(folder / f"{name}.pdf")

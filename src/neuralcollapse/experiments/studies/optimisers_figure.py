@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from neuralcollapse.experiments.studies.drawing import COLOURS
+from neuralcollapse.experiments.studies.drawing import COLOURS, save_figure
 from neuralcollapse.simulate import Simulation
 from neuralcollapse.simulate.margins import NAMES
 
@@ -45,5 +45,4 @@ def save_optimisers(runs: dict[str, Simulation], shares: Callable[[Simulation, s
             if row == len(rows) - 1:
                 axes.set_xlabel("gradients", fontsize=9)
     grid[0, 0].legend(fontsize=8, loc="upper left", title="norm", title_fontsize=8)
-    figure.savefig(folder / "optimisers.png", dpi=110)
-    figure.savefig(folder / "optimisers.pdf")
+    save_figure(figure, folder, "optimisers", dpi=110)

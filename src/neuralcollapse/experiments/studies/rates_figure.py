@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
+from neuralcollapse.experiments.studies.drawing import save_figure
 from neuralcollapse.simulate import Simulation
 from neuralcollapse.simulate.quantities import PARTS
 from neuralcollapse.simulate.rates import time_to
@@ -31,8 +32,7 @@ def save_rates(runs: dict[str, Simulation], ratios: tuple[float, ...], folder: P
         if place == 0:
             axes.legend(fontsize=7, ncols=2, loc="lower left")
     _draw_times(figure.add_subplot(grid[down - 1, :]), runs, ratios)
-    figure.savefig(folder / "rates.png", dpi=110)
-    figure.savefig(folder / "rates.pdf")
+    save_figure(figure, folder, "rates", dpi=110)
 
 
 def _draw_distances(axes: object, of: Simulation, ratios: tuple[float, ...]) -> None:

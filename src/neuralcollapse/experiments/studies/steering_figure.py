@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from neuralcollapse.experiments.studies.drawing import COLOURS
+from neuralcollapse.experiments.studies.drawing import COLOURS, save_figure
 from neuralcollapse.simulate.rates import mean_interval
 
 _MARKS = {"majority": ("^", COLOURS["blue"]), "minority": ("v", COLOURS["vermillion"]),
@@ -49,5 +49,4 @@ def save_steering(rows: Sequence[dict[str, Any]], places: Sequence[tuple[str, st
     grid[0].invert_yaxis()
     grid[0].legend(fontsize=7, loc="lower left")
     figure.supxlabel("accuracy on a balanced test part", fontsize=9)
-    figure.savefig(folder / "steering.png", dpi=110)
-    figure.savefig(folder / "steering.pdf")
+    save_figure(figure, folder, "steering", dpi=110)

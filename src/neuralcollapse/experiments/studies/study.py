@@ -15,6 +15,7 @@ import numpy as np
 import torch
 
 from neuralcollapse.checks import InvalidInput, positive_number, shown
+from neuralcollapse.files import make_folder, replacing, write_text, writing
 from neuralcollapse.predict import Geometry
 from neuralcollapse.registry import Registry
 from neuralcollapse.simulate import Progress
@@ -113,7 +114,7 @@ def run_study(name: str, out: Path | str, *, quick: bool = False, seeds: int | N
     setting = Setting(folder, quick, chosen, levels, None if steps is None else _positive("steps", steps),
                       progress or (lambda line: None), _positive("jobs", jobs))
     _require_parquet()
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     began, spent = time.perf_counter(), time.process_time()
     threads = torch.get_num_threads()
     torch.set_num_threads(1)  # matrices of ten rows, and numbers that do not depend on the machine's cores
@@ -125,11 +126,9 @@ def run_study(name: str, out: Path | str, *, quick: bool = False, seeds: int | N
     cpu = time.process_time() - spent if setting.jobs == 1 else None
     record = {"study": entry.name, "quick": quick, "seeds": chosen, "ratios": levels, "steps": setting.steps,
               "jobs": setting.jobs, "seconds": time.perf_counter() - began, "cpu_seconds": cpu, **machine()}
-    (folder / "study.json").write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
-    (folder / GALLERY).write_text(gallery_section(entry, setting), encoding="utf-8")
-    path = folder / TABLE
-    path.write_text(table, encoding="utf-8")
-    return path
+    write_text(folder / "study.json", json.dumps(record, indent=1) + "\n")
+    write_text(folder / GALLERY, gallery_section(entry, setting))
+    return write_text(folder / TABLE, table)
 
 
 def reporter(label: str, tell: Callable[[str], None]) -> Callable[[Progress], None]:
@@ -160,7 +159,8 @@ def write_rows(path: Path, rows: Sequence[dict[str, Any]]) -> None:
     import pyarrow.parquet as pq
 
     columns = {name: [None if row[name] != row[name] else row[name] for row in rows] for name in rows[0]}
-    pq.write_table(pa.table(columns), path)
+    with writing(path), replacing(path) as part, part.open("wb") as file:
+        pq.write_table(pa.table(columns), file)
 
 
 def spread(values: np.ndarray) -> str:

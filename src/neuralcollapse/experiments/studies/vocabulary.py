@@ -19,6 +19,7 @@ from neuralcollapse.experiments.run import CONFIG, Run
 from neuralcollapse.experiments.studies.study import STUDIES, Setting, markdown, named_seeds, spread, write_rows
 from neuralcollapse.experiments.studies.vocabulary_figure import save_vocabulary
 from neuralcollapse.experiments.train import train
+from neuralcollapse.files import write_text
 from neuralcollapse.predict import Geometry, predict
 
 TEXT = "text.txt"
@@ -47,7 +48,7 @@ def vocabulary(setting: Setting) -> str:
                            f"{name} out, got {given}")
     seeds = setting.seeds or (QUICK_SEEDS if setting.quick else SEEDS)
     text = setting.out / TEXT
-    text.write_text(reference_text(), encoding="utf-8")
+    write_text(text, reference_text())
     configs = [config_of(text, seed, setting.quick) for seed in seeds]
     folders = [setting.out / "runs" / f"seed-{seed}" for seed in seeds]
     Parallel(n_jobs=setting.jobs)(delayed(_trained)(config, folder) for config, folder in

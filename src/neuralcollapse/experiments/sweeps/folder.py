@@ -27,8 +27,9 @@ import yaml
 from neuralcollapse.checks import InvalidInput, shown
 from neuralcollapse.experiments.config import TrainConfig
 from neuralcollapse.experiments.run import CONFIG, DATA, Run
-from neuralcollapse.experiments.run_files import json_bytes, write, writing
+from neuralcollapse.experiments.run_files import json_bytes, write
 from neuralcollapse.experiments.sweeps.grid import GridCell, canonical
+from neuralcollapse.files import writing
 
 SWEEP, FAILED, _STATE, _SESSION, _WORKER = "sweep.yaml", "failed", ".sweep", "session", ".worker"
 

@@ -216,6 +216,8 @@ class _Sweeping:
         except Exception as error:  # whatever a worker could not send, such as a module it does not have
             outcome = failure(type(error).__name__, str(error), "a worker")
         if outcome["state"] == "stopped":
+            if self.folder.session() is None:
+                raise InvalidInput(f"cannot write '{self.folder.path}': it was moved or removed while it was written")
             outcome = failure("Superseded", "another sweep has taken over the folder", "a worker")
         if outcome["state"] == "done" and not self._visible(state):
             outcome = failure("NotShared", f"a worker finished it, but '{state.folder}' does not show it here: the "
