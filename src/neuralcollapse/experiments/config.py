@@ -45,81 +45,90 @@ class TrainConfig(BaseModel):
     neuralcollapse.checks.InvalidInput: unknown setting 'epoch': did you mean 'epochs'? known: ...
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, protected_namespaces=())
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, protected_namespaces=(),
+                              use_attribute_docstrings=True)
 
-    dataset: str = Field("digits", description="A registered data set: digits, cifar10, hf:NAME, folder:PATH, "
-                         "parquet:PATH, npz:PATH, tokens:PATH, text:PATH, ….")
-    data_options: dict[str, Any] = Field(default_factory=dict, description="Keyword arguments of the data set: the "
-                                         "names of its columns and splits, the size of its images, ….")
-    imbalance: Literal["step", "long-tail", "none", "natural"] = Field(
-        "step", description="Profile of the training part: (R, ρ)-STEP, exponential long tail, equal counts, "
-        "or the data set's own counts.")
-    ratio: float = Field(10.0, ge=1, description="Imbalance ratio R = n_max/n_min (step and long-tail).")
-    minority: float = Field(0.5, ge=0, le=1, description="Share ρ of minority classes (step).")
-    n_max: int | None = Field(
-        None, ge=1, description="Training samples of the largest class; null: the most the data set allows.")
-    test_size: float = Field(
-        0.2, gt=0, lt=1, description="Share of the smallest class held out for testing; every class gives "
-        "as many samples. A data set's own test part is used whole instead.")
-    augment: Literal["none", "standard"] = Field(
-        "none", description="standard: a random crop, padded by an eighth of the side, and a flip of each image in "
-        "each epoch; the theory wants none.")
+    dataset: str = "digits"
+    """A registered data set: digits, cifar10, hf:NAME, folder:PATH, parquet:PATH, npz:PATH, tokens:PATH, text:PATH,
+    …."""
+    data_options: dict[str, Any] = Field(default_factory=dict)
+    """Keyword arguments of the data set: the names of its columns and splits, the size of its images, …."""
+    imbalance: Literal["step", "long-tail", "none", "natural"] = "step"
+    """Profile of the training part: (R, ρ)-STEP, exponential long tail, equal counts, or the data set's own counts."""
+    ratio: float = Field(10.0, ge=1)
+    """Imbalance ratio R = n_max/n_min (step and long-tail)."""
+    minority: float = Field(0.5, ge=0, le=1)
+    """Share ρ of minority classes (step)."""
+    n_max: int | None = Field(None, ge=1)
+    """Training samples of the largest class; null: the most the data set allows."""
+    test_size: float = Field(0.2, gt=0, lt=1)
+    """Share of the smallest class held out for testing; every class gives as many samples. A data set's own test
+    part is used whole instead."""
+    augment: Literal["none", "standard"] = "none"
+    """standard: a random crop, padded by an eighth of the side, and a flip of each image in each epoch; the theory
+    wants none."""
 
-    model: str = Field("mlp", description="A registered model, timm:NAME, transformers:NAME or module:factory.")
-    model_options: dict[str, Any] = Field(default_factory=dict, description="Keyword arguments of the model.")
-    head_bias: bool = Field(False, description="Give the head a bias, never decayed; the theory has none.")
-    loss: str = Field("ce", description="Training loss, a mean over samples: a remedy such as logit-adjusted or vs, "
-                      "or auto: what `advise` recommends for the counts.")
-    loss_options: dict[str, Any] = Field(default_factory=dict, description="Parameters of the loss: gamma, tau, ….")
-    head: Literal["learned", "etf", "seli"] = Field(
-        "learned", description="etf and seli fix the classifiers in that frame, with one learned scale.")
-    sampling: Literal["natural", "oversampled", "binding"] = Field(
-        "natural", description="oversampled repeats random samples until every class has as many as the largest; "
-        "binding puts the same one example of each class into every batch, for a contrastive loss.")
+    model: str = "mlp"
+    """A registered model, timm:NAME, transformers:NAME or module:factory."""
+    model_options: dict[str, Any] = Field(default_factory=dict)
+    """Keyword arguments of the model."""
+    head_bias: bool = False
+    """Give the head a bias, never decayed; the theory has none."""
+    loss: str = "ce"
+    """Training loss, a mean over samples: a remedy such as logit-adjusted or vs, or auto: what `advise` recommends
+    for the counts."""
+    loss_options: dict[str, Any] = Field(default_factory=dict)
+    """Parameters of the loss: gamma, tau, …."""
+    head: Literal["learned", "etf", "seli"] = "learned"
+    """etf and seli fix the classifiers in that frame, with one learned scale."""
+    sampling: Literal["natural", "oversampled", "binding"] = "natural"
+    """oversampled repeats random samples until every class has as many as the largest; binding puts the same one
+    example of each class into every batch, for a contrastive loss."""
 
-    epochs: int = Field(200, ge=1, description="Passes over the training part; the most, with terminal_epochs.")
-    terminal_epochs: int | None = Field(
-        None, ge=0, description="Epochs after training error has reached zero, then training stops; the schedule stays "
-        "that of `epochs`. null: always `epochs`.")
-    batch_size: int | None = Field(
-        128, ge=1, description="Largest batch; the batches of an epoch differ by at most one sample. "
-        "null: one full batch.")
-    optimizer: Literal["sgd", "adam", "adamw"] = Field(
-        "sgd", description="adamw decouples the decay, so its stationary points are not the objective's.")
-    learning_rate: float = Field(0.01, gt=0, description="Step size before the schedule.")
-    momentum: float = Field(0.9, ge=0, lt=1, description="Momentum of sgd; β₁ of adam and adamw.")
-    weight_decay: float = Field(
-        5e-4, ge=0, description="w in (w/2)‖θ‖² added to the mean loss, for all parameters but the head.")
-    head_weight_decay: float | None = Field(
-        None, ge=0, description="w in (w/2)‖W‖² added to the mean loss; λ_W = n·w with the loss summed over "
-        "n samples. null: weight_decay.")
-    feature_penalty: float = Field(
-        0.0, ge=0, description="p in (p/2) Σ_i ‖h_i‖² added to the mean loss; λ_H = n·p with the loss summed "
-        "over n samples.")
-    schedule: Literal["constant", "cosine", "step"] = Field(
-        "step", description="Learning rate: constant, half a cosine, or ×decay after each milestone.")
-    milestones: list[int] | None = Field(
-        None, description="Epochs after which the step schedule decays; null: a third and two thirds.")
-    decay: float = Field(0.1, gt=0, le=1, description="Factor of the step schedule.")
-    label_noise: float = Field(
-        0.0, ge=0, lt=1, description="Share of the training labels replaced by another class; counts follow the noisy "
-        "labels, test labels stay.")
-    precision: Literal["float32", "bf16", "fp16"] = Field(
-        "float32", description="Of the forward and backward passes in training (autocast); weights, loss and "
-        "measurements are float32.")
+    epochs: int = Field(200, ge=1)
+    """Passes over the training part; the most, with terminal_epochs."""
+    terminal_epochs: int | None = Field(None, ge=0)
+    """Epochs after training error has reached zero, then training stops; the schedule stays that of `epochs`. null:
+    always `epochs`."""
+    batch_size: int | None = Field(128, ge=1)
+    """Largest batch; the batches of an epoch differ by at most one sample. null: one full batch."""
+    optimizer: Literal["sgd", "adam", "adamw"] = "sgd"
+    """adamw decouples the decay, so its stationary points are not the objective's."""
+    learning_rate: float = Field(0.01, gt=0)
+    """Step size before the schedule."""
+    momentum: float = Field(0.9, ge=0, lt=1)
+    """Momentum of sgd; β₁ of adam and adamw."""
+    weight_decay: float = Field(5e-4, ge=0)
+    """w in (w/2)‖θ‖² added to the mean loss, for all parameters but the head."""
+    head_weight_decay: float | None = Field(None, ge=0)
+    """w in (w/2)‖W‖² added to the mean loss; λ_W = n·w with the loss summed over n samples. null: weight_decay."""
+    feature_penalty: float = Field(0.0, ge=0)
+    """p in (p/2) Σ_i ‖h_i‖² added to the mean loss; λ_H = n·p with the loss summed over n samples."""
+    schedule: Literal["constant", "cosine", "step"] = "step"
+    """Learning rate: constant, half a cosine, or ×decay after each milestone."""
+    milestones: list[int] | None = None
+    """Epochs after which the step schedule decays; null: a third and two thirds."""
+    decay: float = Field(0.1, gt=0, le=1)
+    """Factor of the step schedule."""
+    label_noise: float = Field(0.0, ge=0, lt=1)
+    """Share of the training labels replaced by another class; counts follow the noisy labels, test labels stay."""
+    precision: Literal["float32", "bf16", "fp16"] = "float32"
+    """Of the forward and backward passes in training (autocast); weights, loss and measurements are float32."""
 
-    seed: int = Field(0, ge=0, description="Fixes the split, the drawn samples, the weights, the batches.")
-    measure: str | list[int] = Field(
-        "log", description="Measured epochs: 'log' (5 to 30, log-spaced), 'every N' or a list; the first and the last, "
-        "and the one of zero error that terminal_epochs waits for, are always measured.")
-    center: Literal["classes", "samples", "none"] = Field(
-        "classes", description="Centre of the class means: their own mean (zero in every SELI geometry), the "
-        "mean of samples, or the origin.")
-    checkpoint_every: float = Field(
-        60.0, ge=0, description="Seconds of training after which the end of an epoch is saved that is not measured; "
-        "measured ones always are. Results do not depend on it.")
-    threads: int | None = Field(None, ge=1, description="CPU threads; runs repeat exactly at equal threads.")
-    device: Literal["auto", "cpu"] = Field("auto", description="An accelerator if there is one, or the CPU.")
+    seed: int = Field(0, ge=0)
+    """Fixes the split, the drawn samples, the weights, the batches."""
+    measure: str | list[int] = "log"
+    """Measured epochs: 'log' (5 to 30, log-spaced), 'every N' or a list; the first and the last, and the one of
+    zero error that terminal_epochs waits for, are always measured."""
+    center: Literal["classes", "samples", "none"] = "classes"
+    """Centre of the class means: their own mean (zero in every SELI geometry), the mean of samples, or the origin."""
+    checkpoint_every: float = Field(60.0, ge=0)
+    """Seconds of training after which the end of an epoch is saved that is not measured; measured ones always are.
+    Results do not depend on it."""
+    threads: int | None = Field(None, ge=1)
+    """CPU threads; runs repeat exactly at equal threads."""
+    device: Literal["auto", "cpu"] = "auto"
+    """An accelerator if there is one, or the CPU."""
 
     def __init__(self, **settings: Any):
         try:
