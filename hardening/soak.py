@@ -23,7 +23,8 @@ from harness import Check
 from neuralcollapse.experiments import TrainConfig
 
 MEGABYTES = 150  # growth after the first tenth of the requests
-_MORE = ("", "&ridge=0.5", "&loss=ldt&delta=n^0.5", "&profile=long-tail", "&k=nan", "&counts=1,<b>")
+_MORE = ("", "&ridge=0.5", "&loss=ldt&delta=n^0.5", "&profile=long-tail", "&k=nan",
+         "&profile=counts&counts=9,1,1", "&profile=counts&counts=1,<b>")
 _PLAIN = ("/", "/runs", "/_dash-layout", "/_dash-dependencies")
 _BAD = ("/../../etc/passwd", "/assets/../app.py", "/runs?run=/etc/passwd", "/?k=" + "9" * 500, "/%00", "/nothing")
 

@@ -14,7 +14,7 @@ import yaml
 from neuralcollapse.checks import InvalidInput
 from neuralcollapse.experiments import Run, TrainConfig, sweep
 from neuralcollapse.experiments.train import train
-from neuralcollapse.measure import Snapshot
+from neuralcollapse.measure import Snapshot, measure_file
 from neuralcollapse.simulate import simulate
 
 CONFIG = TrainConfig(epochs=4, measure="every 1", n_max=20, threads=1, model_options={"width": 8, "features": 4})
@@ -108,6 +108,15 @@ def test_python_says_the_same_line(tmp_path):
     said = f"cannot write '{tmp_path}/no/a.npz': there is no folder '{tmp_path}/no'"
     with pytest.raises(InvalidInput, match=rf"^{said}$"):
         Snapshot(np.eye(2), np.array([0, 1])).save(tmp_path / "no" / "a.npz")
+
+
+def test_a_message_is_one_line_whatever_it_quotes(tmp_path):
+    """Names of arrays and files come from others: line breaks, escape sequences and reversed text stay out."""
+    path = tmp_path / "a.npz"
+    np.savez(path, **{"fea\x1b[31m\rtures\u2028\u202e": np.eye(2)})
+    with pytest.raises(InvalidInput, match=r"features missing, got fea \[31m tures$"):
+        measure_file(path)
+    assert str(InvalidInput("λ  must  be")) == "λ  must  be"
 
 
 # -- folders that vanish ------------------------------------------------------------------------------

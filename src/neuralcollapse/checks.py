@@ -20,8 +20,16 @@ import numpy as np
 _DECADES = 40
 
 
+def one_line(text: str) -> str:
+    """`text` with spaces where it has line breaks, escape sequences or other characters that are not to be printed."""
+    return text if text.isprintable() else " ".join("".join(c if c.isprintable() else " " for c in text).split())
+
+
 class InvalidInput(ValueError):
-    """Something the user gave cannot be used; the message is one line."""
+    """Something the user gave cannot be used; the message is one line, whatever names of others it quotes."""
+
+    def __init__(self, message: str = ""):
+        super().__init__(one_line(message))
 
 
 class OutsideTheory(InvalidInput):

@@ -313,6 +313,8 @@ BAD = [
     (bad(features=np.ones((7, 12))), "features and labels must have the same length, got 7 and 400"),
     (bad(features=np.ones(7)), "features must be a matrix with at least one row and column, got shape (7,)"),
     (bad(labels=np.full(400, 9)), "labels must be in 0 … 4, got 9 at position 0"),
+    (lambda: measure(np.eye(3), [0, 1, 10**17]), "labels must be class indices 0 … k−1, got 100000000000000000 among 3 "
+     "samples: give the head or the counts where there are so many classes"),
     (bad(labels=np.full(400, -1)), "labels must be in 0 … k−1, got -1 at position 0"),
     (bad(weight=np.ones((5, 11))), "weight must have shape (k, 12), one row per class as in torch's Linear, got "
                                    "(5, 11)"),

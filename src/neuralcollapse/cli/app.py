@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
-from neuralcollapse.checks import InvalidInput
+from neuralcollapse.checks import InvalidInput, one_line
 
 app = typer.Typer(
     help="Predict, measure and steer the geometry that deep classifiers collapse to, balanced or not.",
@@ -88,5 +88,5 @@ def _usage(error: Any) -> str:
 
 
 def _complain(message: str, code: int = 2) -> int:
-    print(f"neuralcollapse: {message}", file=sys.stderr)
+    print(f"neuralcollapse: {one_line(message)}", file=sys.stderr)
     return code

@@ -23,6 +23,7 @@ from neuralcollapse.measure.passes import SECOND_PASS, Block, measure_blocks
 from neuralcollapse.predict.targets import Targets
 
 _ROWS_AT_ONCE = 2_048  # what a pass reads twice is still in the cache
+_MOST_UNDECLARED = 1_000_000  # classes that labels alone may speak of, however few samples there are
 
 
 def measure(features: Any, labels: Any, weight: Any = None, bias: Any = None, *,
@@ -92,6 +93,15 @@ def measure(features: Any, labels: Any, weight: Any = None, bias: Any = None, *,
                         nc4=nc4, scatter=scatter)
 
 
+def _classes_of(labels: Int[np.ndarray, " n"]) -> int:
+    """The largest label + 1, where nothing else says how many classes there are; some may have no sample here."""
+    k = int(labels.max()) + 1
+    if k > max(_MOST_UNDECLARED, 100 * len(labels)):  # an identifier, say: no array that long is made to find it out
+        raise InvalidInput(f"labels must be class indices 0 … k−1, got {k - 1} among {len(labels)} samples: give the "
+                           "head or the counts where there are so many classes")
+    return k
+
+
 def measure_rows(rows: Rows, labels: Int[np.ndarray, " n"], weight: Any, bias: Any, *, counts: Any,
                  names: Sequence[str] | None, targets: Targets, center: str, nc4: str | Measurement | None,
                  scatter: bool, at_once: int = _ROWS_AT_ONCE,
@@ -114,7 +124,7 @@ def measure_rows(rows: Rows, labels: Int[np.ndarray, " n"], weight: Any, bias: A
         raise InvalidInput(f"features and labels must have the same length, got {shape[0]} and {len(labels)}")
     head = check_head(weight, bias, shape[1])
     declared = None if counts is None else ClassCounts.from_counts(counts, names)
-    k = head.weight.shape[0] if head else declared.k if declared else int(labels.max()) + 1
+    k = head.weight.shape[0] if head else declared.k if declared else _classes_of(labels)
     check_labels(labels, k)
     if isinstance(nc4, Measurement) and nc4.measured.means.shape != (k, shape[1]):
         raise InvalidInput(f"nc4 must be a measurement with class means of shape {(k, shape[1])}, got one of shape "
