@@ -245,6 +245,7 @@ def test_a_class_without_a_sample_is_measured_with_nulls(cli, inputs):
     result = cli("measure", "absent.npz")
     assert (result.code, result.err) == (0, "")
     assert re.search(r"^Distance to seli +– +– +–", result.out, re.M)
+    assert "1 of 3 classes has no sample here" in result.out
 
 
 @pytest.mark.parametrize("name", ["tiny.npz", "constant.npz", "small-types.npz"])
@@ -549,6 +550,15 @@ BAD_PREDICT = [
     (["--counts", "5,5", "--plot", "a.gif"],
      "a picture's file name must end in .png, .pdf, .svg, .jpg, .html, got 'a.gif'"),
     (["--labels", "absent.txt"], "no such file of labels: 'absent.txt'"),
+    (["--labels", "full"], "expected a file of labels, got the folder 'full'"),
+    (["--labels", "square.npy"], "labels must be a vector of at least one class index, got shape (3, 3)"),
+    (["--labels", "heading.txt"],
+     "'heading.txt' must hold one label a line, but 'label' stands over whole numbers: leave the heading out"),
+    (["--labels", "table.txt"], "'table.txt' must hold one label a line, got '0,1,2'"),
+    (["--counts", "5,5", "--temperature", "label"],
+     "--temperature says what --delta multiplies: give --delta, got --temperature label alone"),
+    (["--counts", "5,5", "--path", "--ridge", "1"],
+     "--path follows all λ; --ridge or --weight-decay is marked in its --plot: give --plot, or leave them out"),
     (["--labels", "empty.txt"], "'empty.txt' must hold at least one label, got none"),
     (["--labels", "gap.txt"], f"every class needs a sample, and class 1 has none: {EMPTY}"),
     (["--labels", "one.txt"], "counts must name at least two classes, got 1 ([2])"),
@@ -560,6 +570,9 @@ BAD_PREDICT = [
 ]
 
 BAD_MEASURE = [
+    (["full"], "expected a file, got the folder 'full'"),
+    (["run"], "expected a file of features, got the run folder 'run': its measurements are in its report "
+              "(neuralcollapse report)"),
     (["absent-file.npz"], "no such file: 'absent-file.npz'"),
     (["labels.txt"], "a snapshot must be a .npz, .npy, .safetensors or .parquet file, got 'labels.txt'"),
     (["outside.npz"], "labels must be in 0 … 2, got 3 at position 15"),
@@ -735,9 +748,13 @@ def bad_files(tmp_path_factory):
     tables(folder, features, labels)
     np.save(folder / "labels.npy", np.array([1, 0, 1]))
     (folder / "array.npz").write_bytes((folder / "labels.npy").read_bytes())
-    for name, text in {"labels": "cat\ndog\ncat\n", "gap": "0\n2\n2\n", "one": "0\n0\n", "empty": "\n"}.items():
+    for name, text in {"labels": "cat\ndog\ncat\n", "gap": "0\n2\n2\n", "one": "0\n0\n", "empty": "\n",
+                       "heading": "label\n0\n1\n", "table": "0,1,2\n3,4,5\n"}.items():
         (folder / f"{name}.txt").write_text(text)
+    np.save(folder / "square.npy", np.eye(3))
     (folder / "settings.yaml").write_text("epochs: 2\n")
+    (folder / "run").mkdir()
+    (folder / "run" / "config.yaml").write_text("epochs: 2\n")
     (folder / "full").mkdir()
     (folder / "full" / "thesis.tex").write_text("precious")
     return folder
@@ -798,3 +815,14 @@ def test_not_enough_memory_is_said_in_one_line(cli):
 ])
 def test_bad_input_in_a_process_of_its_own(bad_files, args, message):
     assert run(*args, cwd=bad_files) == (2, "", f"neuralcollapse: {message}\n")
+
+
+def test_several_targets(cli, inputs):
+    one = json.loads(cli("measure", "good.npz", "--target", "etf", "--json").out)
+    two = json.loads(cli("measure", "good.npz", "--target", "seli", "--target", "etf", "--json").out)
+    assert "distances" not in one
+    assert two["distances"]["etf"] == {part: one["distance"][part] for part in ("classifiers", "embeddings", "logits")}
+    assert two["distance"]["target"] == "seli"
+    shown = cli("measure", "good.npz", "--target", "seli", "--target", "etf").out
+    assert "Distance to seli" in shown
+    assert "Distance to etf" in shown

@@ -47,8 +47,18 @@ def replacing(path: Path, durable: bool = True, alone: bool = False) -> Iterator
         raise
 
 
+def require_file(path: Path, what: str = "file") -> None:
+    """InvalidInput when there is no such file, or a folder stands there."""
+    if path.is_dir():
+        raise InvalidInput(f"expected a {what}, got the folder '{path}'")
+    if not path.is_file():
+        raise InvalidInput(f"no such {what}: '{path}'")
+
+
 def make_folder(path: Path) -> None:
     """Make a folder and those above it where they are missing; InvalidInput when the system refuses."""
+    if path.exists() and not path.is_dir():
+        raise InvalidInput(f"expected a folder, got the file '{path}'")
     with writing(path):
         path.mkdir(parents=True, exist_ok=True)
 

@@ -25,8 +25,9 @@ PLACES, WORK = "Where things are", "How much work"
 def measure(
     files: Annotated[list[Path], typer.Argument(
         metavar="FILE", help="Features, labels and head; several files are epochs, in the order given.")],
-    target: Annotated[str, typer.Option(
-        help="What to hold it against: seli, etf, ridge:λ, mse, relu-ce, scl.")] = "seli",
+    target: Annotated[list[str] | None, typer.Option(
+        help="What to hold it against: seli (the default), etf, ridge:λ, mse, relu-ce, scl; repeat it for several.")
+    ] = None,
     counts: Annotated[str | None, typer.Option(
         help="Training counts that the target follows: 10,10,1,1 or a file of labels  (default: the labels' own)")
     ] = None,
@@ -35,7 +36,8 @@ def measure(
     head: Annotated[str | None, typer.Option(
         help="A file with the head: head.npz, weight.npy or model.safetensors:lm_head",
         rich_help_panel=PLACES)] = None,
-    labels: Annotated[Path | None, typer.Option(help="A file with the labels", rich_help_panel=PLACES)] = None,
+    labels: Annotated[Path | None, typer.Option(
+        help="A file with the labels, an array: .npy, .npz, .safetensors, .parquet", rich_help_panel=PLACES)] = None,
     column: Annotated[str | None, typer.Option(
         help="What features are called  (default: features, embedding or embeddings)", rich_help_panel=PLACES)] = None,
     label_column: Annotated[str | None, typer.Option(
@@ -55,8 +57,8 @@ def measure(
 
     with FileProgress() as progress:
         measured = measure_files(files, head=head, labels=labels, column=column, label_column=label_column,
-                                 counts=training_counts(counts), targets=(target,), center=center, nc4=nc4,
-                                 scatter=not trace_only, on_rows=progress)
+                                 counts=training_counts(counts), targets=tuple(target or ("seli",)),
+                                 center=center, nc4=nc4, scatter=not trace_only, on_rows=progress)
     names = [str(file) for file in files]
     if as_json:
         epochs = [{"file": name, **_contract(each)} for name, each in zip(names, measured, strict=True)]
@@ -69,7 +71,8 @@ def measure(
 
 def _contract(measurement: Measurement) -> dict[str, Any]:
     values = measurement.to_dict()
-    del values["distances"]  # the one target stands under "distance"
+    if len(values["distances"]) == 1:
+        del values["distances"]  # the one target stands under "distance"
     estimate = measurement.lambda_eff()
     if estimate is not None:
         values["lambda_eff"], values["lambda_eff_interval"] = estimate.ridge, list(estimate.interval)

@@ -50,8 +50,9 @@ def predict(
     path: Annotated[bool, typer.Option(
         "--path", help="Follow the geometry along λ (with --plot: norms, cosines, distances and thresholds).",
         rich_help_panel=RIDGE)] = False,
-    full: Annotated[bool, typer.Option("--full", help="Write k × k tables above 200 classes too.")] = False,
-    plot: Annotated[Path | None, typer.Option(help="Draw the geometry into this file (.png, .pdf, .svg).")] = None,
+    full: Annotated[bool, typer.Option("--full", help="With --json: k × k tables above 200 classes too.")] = False,
+    plot: Annotated[Path | None, typer.Option(
+        help="Draw the geometry into this file (.png, .pdf, .svg, .jpg, .html).")] = None,
     as_json: JSON = False,
 ) -> None:
     """Predict the geometry from class counts and a loss: at a weight decay, or in its vanishing limit."""
@@ -66,7 +67,13 @@ def predict(
     profile = one_profile(counts, step, long_tail, labels)
     ridge = ridge_from_options(ridge, weight_decay, feature_penalty, n, profile)
     parameters.update(temperature=temperature, bias=bias, bias_ridge=bias_ridge)
+    if temperature in ("class", "label") and delta is None:
+        raise InvalidInput(f"--temperature says what --delta multiplies: give --delta, got --temperature {temperature} "
+                           "alone")
     if path:
+        if ridge is not None and plot is None:
+            raise InvalidInput("--path follows all λ; --ridge or --weight-decay is marked in its --plot: give --plot, "
+                               "or leave them out")
         if norm is not None:
             raise InvalidInput("--path follows a ridge, --norm is about the limit without one: give one of them")
         along = ridge_path(profile, loss=loss, **parameters)

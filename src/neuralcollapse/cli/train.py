@@ -85,7 +85,9 @@ def train(
         with progress or nullcontext():
             run = train_network(chosen, folder, resume=resume is not None, on_epoch=progress)
     except KeyboardInterrupt:
-        typer.echo(f"Stopped. Continue with:  neuralcollapse train --resume {folder}", err=True)
+        from neuralcollapse.experiments.run import CONFIG
+        typer.echo(f"Stopped. Continue with:  neuralcollapse train --resume {folder}" if (folder / CONFIG).is_file()
+                   else "Stopped; nothing was written yet.", err=True)
         raise typer.Exit(130) from None
     leave_processes()
     if progress is None:

@@ -12,7 +12,7 @@ PRESETS: Registry[Callable[[], TrainConfig]] = Registry("preset")
 
 @PRESETS.register("demo", source="thrampoulidis2022")
 def demo() -> TrainConfig:
-    """Digits at R = 10 to SELI within seconds: full-batch Adam on the theory's own objective."""
+    """Digits at R = 10 to SELI within a minute: full-batch Adam on the theory's own objective."""
     # With n = 770: λ_W = 1 and λ_H = 1e-4 with the loss summed, so λ = 0.01, near enough to the vanishing ridge.
     # Only their product sets the geometry. A large λ_W/λ_H asks for a small head and large features, and a deep
     # body grows its features faster than a lone linear layer grows its weight: with λ_W = λ_H = 0.1, λ_W‖W‖² had

@@ -20,6 +20,7 @@ import torch
 from torch import Tensor
 
 from neuralcollapse.checks import UNREADABLE, InvalidInput, why_unreadable
+from neuralcollapse.files import require_file
 
 _REAL = "fiub"
 _LOCAL_HEADER = 30  # bytes of a zip member's own header before its name and extra field
@@ -75,8 +76,10 @@ def open_arrays(path: Path | str, alone: str = "features") -> ArrayFile:
         A missing, broken or pickled file, or another ending.
     """
     path = Path(path)
-    if not path.is_file():
-        raise InvalidInput(f"no such file: '{path}'")
+    if (path / "config.yaml").is_file():
+        raise InvalidInput(f"expected a file of features, got the run folder '{path}': its measurements are in its "
+                           "report (neuralcollapse report)")
+    require_file(path)
     if path.suffix in (".parquet", ".pq"):
         from neuralcollapse.measure.parquet import ParquetFile
 

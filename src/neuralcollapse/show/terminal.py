@@ -98,10 +98,14 @@ def print_measurement(measurement: Measurement, console: Console) -> None:
             ("NC2  distance to ETF", "etf_distance"))),
         ["NC3  duality", "", "", number(values["nc3"])],
         ["NC4  disagreement with nearest mean", "", "", number(values["nc4"])],
-        [f"Distance to {distance['target']}", *(number(distance[part]) for part in (
-            "classifiers", "embeddings", "logits"))],
+        *([f"Distance to {name}", *(number(far[part]) for part in ("classifiers", "embeddings", "logits"))]
+          for name, far in (values["distances"] or {distance["target"]: distance}).items()),
         ["Smallest margin", "", "", number(values["margins"]["min"])],
         ["Accuracy", "", "", number(values["accuracy"]["overall"])]])
+    absent = int((measured.seen == 0).sum())
+    if absent:
+        console.print(f"\n{absent:,} of {measured.k:,} classes {'has' if absent == 1 else 'have'} no sample here: "
+                      "what needs all class means is left out, and a prediction needs the training counts (--counts).")
     _print_classes(measurement, values, console)
     _print_groups(measurement, values, console)
     estimate = measurement.lambda_eff()

@@ -12,7 +12,7 @@ import numpy as np
 
 from neuralcollapse.checks import UNREADABLE, InvalidInput, did_you_mean, why_unreadable
 from neuralcollapse.counts import ClassCounts
-from neuralcollapse.files import replacing, writing
+from neuralcollapse.files import replacing, require_file, writing
 from neuralcollapse.simulate.displays import simulation_html
 
 
@@ -140,8 +140,7 @@ def write_arrays(path: Path, meta: dict[str, Any], arrays: dict[str, np.ndarray]
 
 def read_arrays(path: Path) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     """What `write_arrays` wrote."""
-    if not path.is_file():
-        raise InvalidInput(f"no such file: '{path}'")
+    require_file(path)
     try:
         with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
             arrays = {name: archive[name] for name in archive.files}
