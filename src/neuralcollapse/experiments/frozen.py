@@ -75,14 +75,15 @@ class Frozen:
         Parameters
         ----------
         remedies : names, optional
-            All when left out.
+            All when left out. One asked for twice, or under two of its names, is scored once.
         """
-        names = [entry.name for entry in POSTHOC] if remedies is None else list(remedies)
+        asked = [entry.name for entry in POSTHOC] if remedies is None else remedies
+        names = list(dict.fromkeys(POSTHOC[name].name for name in asked))
         refused: dict[str, str] = {}
         options: dict[str, dict[str, Any]] = {}
         for name in names:
             try:
-                options[name] = self._options(POSTHOC[name].name)
+                options[name] = self._options(name)
             except OutsideTheory as refusal:
                 refused[name] = str(refusal)
         rows = iter(evaluate_posthoc(self.train, self.test, self.weight, self.bias, options, counts=self.counts))
