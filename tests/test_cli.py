@@ -655,6 +655,7 @@ BAD_TRAIN = [
     (["--config", "absent.yaml"], "cannot read the configuration 'absent.yaml': No such file or directory"),
     (["--config", "labels.txt"], "the configuration 'labels.txt' must map settings to values, got cat dog cat"),
     (["--set", "epochs"], "--set takes KEY=VALUE, got 'epochs'"),
+    (["--set", "epochs.inner=3"], "epochs has no inner settings, got epochs.inner"),
     (["--set", "epochs=["], "the value of epochs must be YAML, got '['"),
     (["--learning-rate", "1e18", "--set", "momentum=0", "--out", "diverged"],
      "the loss must stay finite, but is not after epoch 1: try a learning_rate below 1e+18 (what was written before "
