@@ -16,9 +16,10 @@ from rich.console import Console, Group
 from rich.table import Column, Table
 from rich.text import Text
 
-from neuralcollapse.checks import InvalidInput, did_you_mean, positive_number
+from neuralcollapse.checks import InvalidInput, did_you_mean, shown
 from neuralcollapse.counts import ClassCounts, plain_number
 from neuralcollapse.predict import ridge_from_weight_decay
+from neuralcollapse.steer.amounts import positive_or_none
 from neuralcollapse.steer.displays import advice_html, advice_line
 from neuralcollapse.steer.predicted_row import Row, predicted_row
 from neuralcollapse.steer.remedies import REMEDIES, Remedy
@@ -163,8 +164,8 @@ def advise(counts: Any, *, ridge: float | None = None, weight_decay: float | Non
     1.725
     """
     profile = ClassCounts.from_counts(counts)
-    if goal not in GOALS:
-        raise InvalidInput(f"unknown goal '{goal}': {did_you_mean(goal, GOALS)}")
+    if not isinstance(goal, str) or goal not in GOALS:
+        raise InvalidInput(f"unknown goal '{shown(goal)}': {did_you_mean(str(goal), GOALS)}")
     at = _ridge(profile, ridge, weight_decay, feature_penalty, n)
     rule, text = GOALS[goal]
     plain = predicted_row(Remedy("ce", profile, {}), at)
@@ -243,6 +244,8 @@ GOALS: dict[str, tuple[Callable[[ClassCounts, float | None, Row], Choice], str]]
 
 def _ridge(counts: ClassCounts, ridge: float | None, weight_decay: float | None, feature_penalty: float | None,
            n: float | None) -> float | None:
+    ridge, weight_decay = positive_or_none("ridge", ridge), positive_or_none("weight_decay", weight_decay)
+    feature_penalty, n = positive_or_none("feature_penalty", feature_penalty), positive_or_none("n", n)
     if weight_decay is None and (feature_penalty is not None or n is not None):
         raise InvalidInput("feature_penalty and n go with weight_decay: give it too, or ridge alone")
     if weight_decay is not None:
@@ -252,13 +255,11 @@ def _ridge(counts: ClassCounts, ridge: float | None, weight_decay: float | None,
     if ridge is not None and counts.groups.sizes.size > _RIDGE_UP_TO:
         raise InvalidInput(f"a ridge is solved for up to {_RIDGE_UP_TO} different counts, got "
                            f"{counts.groups.sizes.size}: leave it out for the limit, or round the counts")
-    return None if ridge is None else positive_number("ridge", ridge)
+    return ridge
 
 
 def _lengths(plain: Row) -> str:
-    if plain.norm_ratio is None:
-        return _COLLAPSED
-    if plain.minority_cosine is not None and plain.minority_cosine > _ONE:
+    if plain.norm_ratio is None or (plain.minority_cosine or 0.0) > _ONE:
         return _COLLAPSED
     apart = "" if plain.minority_angle is None else f", which are {plain.minority_angle:.0f}° apart"
     return f"Under cross-entropy majority classifiers are {plain.norm_ratio:.2g} times as long as minority ones{apart}."

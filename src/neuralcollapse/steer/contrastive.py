@@ -16,7 +16,7 @@ from torch import Tensor, distributed, nn
 from neuralcollapse.checks import InvalidInput, OutsideTheory, shown
 from neuralcollapse.counts import ClassCounts
 from neuralcollapse.predict import Geometry, predict
-from neuralcollapse.steer.amounts import one_of, positive, whole
+from neuralcollapse.steer.amounts import flag, one_of, positive, whole
 from neuralcollapse.steer.gathering import gathered, processes
 
 REDUCTIONS = ("mean", "sum", "none")
@@ -96,8 +96,8 @@ class SupConLoss(nn.Module):
         self.reduction = one_of("reduction", reduction, REDUCTIONS)
         self.temperature = positive("temperature", temperature)
         self.copies = whole("prototype_copies", prototype_copies, 1)
-        self.anchored = prototype_anchors
-        self.nonnegative, self.normalize, self.gather = nonnegative, normalize, gather
+        self.anchored, self.gather = flag("prototype_anchors", prototype_anchors), flag("gather", gather)
+        self.nonnegative, self.normalize = flag("nonnegative", nonnegative), flag("normalize", normalize)
         self.ignore_index = whole("ignore_index", ignore_index)
         if prototypes is not None:
             prototypes = self._checked(prototypes)

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from neuralcollapse.steer.amounts import positive, sizes
+from neuralcollapse.steer.amounts import flag, positive, sizes
 
 _ZERO = 1e-12  # length below which a vector has no direction
 
@@ -56,7 +56,7 @@ class CosineHead(nn.Linear):
         scale = positive("scale", scale)
         super().__init__(d, k, bias=False, device=device, dtype=dtype)
         start = torch.full((), float(np.log(scale)), device=device, dtype=dtype)
-        self.log_scale = nn.Parameter(start, learn_scale)
+        self.log_scale = nn.Parameter(start, flag("learn_scale", learn_scale))
 
     @property
     def weight(self) -> Float[Tensor, "k d"]:  # type: ignore[override]  # nn.Linear has a parameter here; only the directions and s act

@@ -20,7 +20,7 @@ from neuralcollapse.gram import Gram
 from neuralcollapse.measure.heads import find_heads, input_count, output_count, several_heads
 from neuralcollapse.measure.wrapped import is_sharded, unwrapped
 from neuralcollapse.predict import Geometry, predict
-from neuralcollapse.steer.amounts import positive, sizes, whole
+from neuralcollapse.steer.amounts import flag, positive, sizes, whole
 from neuralcollapse.steer.codes import frame, gram_of
 
 _COINCIDE = 1e-6  # distance, relative to their mean length, below which two classifiers are one
@@ -81,6 +81,7 @@ class GeometryHead(nn.Linear):
         self._gram = gram_of(geometry)
         self.out_features, self.in_features = k, d = sizes(self._gram.k, d)
         self._scale, self._seed = positive("scale", scale), whole("seed", seed, 0)
+        learn, learn_scale, bias = flag("learn", learn), flag("learn_scale", learn_scale), flag("bias", bias)
 
         def parameter(*shape: int, learned: bool = True) -> nn.Parameter:
             return nn.Parameter(torch.empty(shape, device=device, dtype=dtype), learned)

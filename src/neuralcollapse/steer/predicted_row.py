@@ -115,22 +115,6 @@ def predicted_row(made: Remedy, ridge: float | None = None) -> Row:
                _beyond(geometry, ridge, merging))
 
 
-def margin_ratio(geometry: Geometry) -> float:
-    """Mean margin of minority classes over that of majority classes, of the logits without temperatures and offsets.
-
-    NaN where all counts are equal, or where no majority class has a margin.
-
-    Examples
-    --------
-    >>> from neuralcollapse.predict import predict
-    >>> round(margin_ratio(predict([10, 10, 1, 1], "ldt", delta=[2, 2, 1, 1])), 12)
-    2.0
-    """
-    margins, few = class_margins(geometry), geometry.counts.minority
-    many = _mean(margins[~few])
-    return _mean(margins[few]) / many if many > 0 else float("nan")
-
-
 def _simplex(groups: Groups) -> Gram:
     """P as diagonal plus rank one: a distance to it then costs O(g r²), where `predict`'s g × g entries cost g³."""
     g, k = groups.sizes.size, groups.index.size

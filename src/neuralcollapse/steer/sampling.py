@@ -11,11 +11,11 @@ from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
-from torch import Tensor, distributed
+from torch import distributed
 from torch.utils.data import Sampler
 
 from neuralcollapse.checks import InvalidInput, check_labels
-from neuralcollapse.steer.amounts import finite, given, whole
+from neuralcollapse.steer.amounts import finite, given, stored, whole
 
 _ORDER, _OFFSETS, _DECKS = range(3)  # what a random generator is for: none shares a seed with another
 
@@ -107,7 +107,13 @@ class ClassAwareSampler(Sampler[int]):
         -------
         (N,) int64 array
             Indices into the data set; process r takes every `world_size`-th from the r-th on.
+
+        Raises
+        ------
+        InvalidInput
+            An epoch below 0.
         """
+        epoch = whole("epoch", epoch, 0)
         offsets = np.random.default_rng([self.seed, _OFFSETS]).random(epoch + 1)
         whole_part, fraction = np.floor(self._bounds), self._bounds % 1
         # Of the points u, u + 1, …, those below a bound are ⌊bound⌋, and one more where u is below its fraction.
@@ -128,6 +134,7 @@ class ClassAwareSampler(Sampler[int]):
 
     def load_state_dict(self, state: dict[str, int]) -> None:
         """Go on from where `state_dict` was taken: the next iteration draws the rest of that epoch."""
+        state = dict(stored("ClassAwareSampler", state, ("epoch", "position")))
         self.epoch = whole("epoch", state["epoch"], 0)
         self.position = self._from = whole("position", state["position"], 0)
 
@@ -217,7 +224,7 @@ class _Passes:
     """Each class as an endless row of shuffled passes through its samples; any stretch of it can be had by itself."""
 
     def __init__(self, labels: Any, seed: int):
-        labels = check_labels(labels.detach().cpu().numpy() if isinstance(labels, Tensor) else labels)
+        labels = check_labels(labels)
         self.index = np.argsort(labels, kind="stable")
         self.sizes = np.unique(labels, return_counts=True)[1]  # classes without a sample are passed over
         self.starts = np.cumsum(self.sizes) - self.sizes

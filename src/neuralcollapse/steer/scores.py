@@ -86,7 +86,7 @@ def scores(logits: Any, labels: Any, counts: Any) -> Scores:
     """
     profile = ClassCounts.from_counts(counts)
     values = _logits(logits, profile.k)
-    index = torch.from_numpy(check_labels(labels.detach().cpu() if isinstance(labels, Tensor) else labels, profile.k))
+    index = torch.from_numpy(check_labels(labels, profile.k))
     if len(index) != len(values):
         raise InvalidInput(f"logits and labels must have the same length, got {len(values)} and {len(index)}")
     index = index.to(values.device)
