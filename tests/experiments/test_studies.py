@@ -51,6 +51,16 @@ def test_a_study_leaves_data_figures_a_table_and_where_they_come_from(study):
         in table.read_text()
 
 
+def test_a_first_seed_leaves_the_study_its_own_number_of_seeds(tmp_path):
+    table = run_study("rates", tmp_path, quick=True, ratios=[10], seed=7, steps=150)
+    assert "2 seeds (7 … 8), 150 gradients" in table.read_text()
+    record = json.loads((tmp_path / "study.json").read_text())
+    assert (record["seeds"], record["seed"]) == (None, 7)
+    assert "--quick --ratios 10 --seed 7 --steps 150" in (tmp_path / "gallery.md").read_text()
+    table = run_study("rates", tmp_path, quick=True, ratios=[10], seeds=1, steps=150)
+    assert "1 seed (0), 150 gradients" in table.read_text()
+
+
 def test_its_times_and_table_are_those_of_its_runs(study):
     out, table, _ = study
     times = rows(out / "times.parquet")
