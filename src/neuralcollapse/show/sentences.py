@@ -50,6 +50,15 @@ def verdict(run: RunLike | Reading) -> list[Sentence]:
     -------
     list of Sentence
         One sentence alone when nothing has been measured yet.
+
+    Examples
+    --------
+    >>> from tempfile import TemporaryDirectory
+    >>> from neuralcollapse import TrainConfig, train
+    >>> with TemporaryDirectory() as folder:
+    ...     run = train(TrainConfig(epochs=2, threads=1, model_options={"width": 8}), f"{folder}/run")
+    ...     [sentence.topic for sentence in verdict(run)][:2]
+    ['Geometry', 'Classifiers']
     """
     reading = Reading.of(run)
     if not reading.measured:

@@ -77,6 +77,11 @@ class Advice:
     recommended : Recommendation
     rule : str
         How it was chosen.
+
+    Examples
+    --------
+    >>> advise([500, 500, 5, 5])
+    Advice(4 classes, n = 1,010, ratio 100, 2 minority: VSLoss.logit_adjusted(counts, tau=1.0))
     """
 
     counts: ClassCounts

@@ -50,6 +50,8 @@ class GeometryHead(nn.Linear):
         Whether there is a trained bias, from zero.
     seed : int
         Seed of the rotation.
+    device, dtype
+        As in `nn.Linear`.
 
     Raises
     ------
@@ -150,6 +152,10 @@ def etf_head(k: int, d: int, **options: Any) -> GeometryHead:
     **options
         As in `GeometryHead`.
 
+    Returns
+    -------
+    GeometryHead
+
     Raises
     ------
     InvalidInput
@@ -179,6 +185,10 @@ def seli_head(counts: Any, d: int, **options: Any) -> GeometryHead:
         Feature dimension, at least k − 1: `etf_head` alone has a substitute in fewer, at equal counts too.
     **options
         As in `GeometryHead`.
+
+    Returns
+    -------
+    GeometryHead
 
     Raises
     ------
@@ -214,6 +224,10 @@ def geometry_head(geometry: Geometry | Gram, d: int, **options: Any) -> Geometry
         Feature dimension, at least the geometry's rank.
     **options
         As in `GeometryHead`.
+
+    Returns
+    -------
+    GeometryHead
 
     Raises
     ------

@@ -109,7 +109,19 @@ class VSLoss(AdjustedCrossEntropy):
 
     @classmethod
     def ce(cls, counts: Any, **options: Any) -> VSLoss:
-        """Plain cross-entropy, −ln softmax(z)_y; `options` are those of `VSLoss`, here as in every constructor."""
+        """Plain cross-entropy, −ln softmax(z)_y.
+
+        Parameters
+        ----------
+        counts, **options
+            As in `VSLoss`, here as in every constructor; parameters of its own are what its first line names them.
+
+        Raises
+        ------
+        InvalidInput
+            Counts that are none, a γ or τ below 0, another parameter that is not positive, an unknown scheme, an
+            option that the constructor sets itself: here as in every constructor.
+        """
         return cls._named("ce", counts, options, {})
 
     @classmethod

@@ -45,7 +45,13 @@ class FittedRule:
     parameters: dict[str, Any] = field(default_factory=dict)
 
     def logits(self, features: Any) -> Float[Tensor, "n k"]:
-        """The rule's logits of (n, d) features, float64, on the device of the features."""
+        """The rule's logits of (n, d) features, float64, on the device of the features.
+
+        Raises
+        ------
+        InvalidInput
+            Features that are no finite matrix, or have another number of columns than the rule's weight.
+        """
         rows = as_matrix("features", features)
         if rows.shape[1] != self.weight.shape[1]:
             raise InvalidInput(f"features must have {self.weight.shape[1]} columns, as the rule's weight, got "

@@ -126,6 +126,13 @@ def run_study(name: str, out: Path | str, *, quick: bool = False, seeds: int | N
     ------
     InvalidInput
         An unknown study, numbers that cannot be, no pyarrow to write data with.
+
+    Examples
+    --------
+    >>> from tempfile import TemporaryDirectory
+    >>> with TemporaryDirectory() as folder:
+    ...     run_study("rates", folder, quick=True, ratios=[10], seeds=1, steps=150).name
+    'table.md'
     """
     from neuralcollapse.experiments.studies.gallery import gallery_section  # it stands on this module
 
