@@ -59,6 +59,11 @@ def did_you_mean(given: str, known: Iterable[str]) -> str:
     return f"{hint}known: {', '.join(known)}"
 
 
+def finite_or_none(value: Any) -> float | None:
+    """A number for JSON: None in place of NaN and Inf."""
+    return float(value) if np.isfinite(value) else None
+
+
 def require_finite(name: str, values: np.ndarray) -> None:
     """Raise InvalidInput when `values` holds NaN or Inf."""
     if not np.isfinite(values).all():

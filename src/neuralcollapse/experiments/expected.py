@@ -16,7 +16,7 @@ import numpy as np
 from neuralcollapse.checks import OutsideTheory
 from neuralcollapse.counts import ClassCounts
 from neuralcollapse.experiments.config import TrainConfig
-from neuralcollapse.experiments.remedied import made_loss
+from neuralcollapse.experiments.remedied import chosen_remedy
 from neuralcollapse.predict import Geometry, predict, target_geometry
 from neuralcollapse.steer import Remedy, VSLoss, advise
 from neuralcollapse.steer.class_geometry import merging_ridges
@@ -59,7 +59,7 @@ class Expected:
     @classmethod
     def of(cls, config: TrainConfig, counts: ClassCounts) -> Expected:
         """What these settings lead to for these training counts."""
-        return cls(made_loss(config, counts), config.head, config.sampling == "oversampled", config.head_bias)
+        return cls(chosen_remedy(config, counts), config.head, config.sampling == "oversampled", config.head_bias)
 
     @property
     def counts(self) -> ClassCounts:

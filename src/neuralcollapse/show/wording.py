@@ -87,6 +87,17 @@ def with_subscripts(text: str, form: str) -> str:
     return SYMBOL.sub(form, text)
 
 
+def raised(power: int) -> str:
+    """A whole number as an exponent.
+
+    Examples
+    --------
+    >>> f"10{raised(-12)}"
+    '10⁻¹²'
+    """
+    return str(power).translate(str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹"))
+
+
 def cosine(value: float | None) -> str:
     """A cosine at three decimals; a dash when missing.
 

@@ -18,12 +18,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from neuralcollapse.checks import InvalidInput, finite_vector, positive_vector
-from neuralcollapse.simulate import exact_cross_entropy
+from neuralcollapse.simulate.residual import HALF, REDUCTIONS, exact_cross_entropy
 from neuralcollapse.steer.amounts import below_one, finite, flag, given, not_negative, one_of, per_class, whole
 
-REDUCTIONS = ("mean", "sum", "none")
 TEMPERATURES = ("class", "label")
-_HALF = (torch.float16, torch.bfloat16)
 
 
 class AdjustedCrossEntropy(nn.Module):
@@ -130,7 +128,7 @@ class AdjustedCrossEntropy(nn.Module):
         self._check_kind(logits, target, mixed)
         if num_items_in_batch is not None:
             self._check_items(num_items_in_batch)
-        half = logits.dtype in _HALF
+        half = logits.dtype in HALF
         try:
             loss = self._loss(logits.float() if half else logits, target if mixed else target.long(), mixed,
                               num_items_in_batch)

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from neuralcollapse.simulate.residual import HALF
 from neuralcollapse.steer.amounts import flag, positive, sizes
 
 _ZERO = 1e-12  # length below which a vector has no direction
@@ -29,6 +30,8 @@ class CosineHead(nn.Linear):
         s > 0.
     learn_scale : bool
         Whether s is trained, as e^`log_scale`; it is part of the state dict in either case.
+    device, dtype
+        As in `nn.Linear`.
 
     Raises
     ------
@@ -78,6 +81,6 @@ class CosineHead(nn.Linear):
 
 def directions(vectors: Float[Tensor, "... d"]) -> Float[Tensor, "... d"]:
     """v/‖v‖; 0, and no gradient, for a vector shorter than 1e-12. Half precisions are computed in float32."""
-    wide = vectors.float() if vectors.dtype in (torch.float16, torch.bfloat16) else vectors
+    wide = vectors.float() if vectors.dtype in HALF else vectors
     lengths = torch.linalg.vector_norm(wide, dim=-1, keepdim=True)
     return torch.where(lengths > _ZERO, wide / lengths.clamp_min(_ZERO), 0).to(vectors.dtype)

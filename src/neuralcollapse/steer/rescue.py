@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 from jaxtyping import Float, Int
 import numpy as np
 
-from neuralcollapse.checks import InvalidInput, finite_vector, require_finite, shown
+from neuralcollapse.checks import InvalidInput, finite_or_none, finite_vector, require_finite, shown
 from neuralcollapse.counts import ClassCounts, plain_number
 from neuralcollapse.predict import Geometry, weight_decay_from_ridge
 from neuralcollapse.steer.amounts import array_of, finite, given, per_class, positive_or_none
@@ -178,7 +178,7 @@ def rescue(counts: Any, weight: Any, means: Any, *, geometry: Geometry, margins:
         compared: dict[str, Any] = {part: column[c] for part, column in numbers.compared.items()}
         verdicts.append(ClassVerdict(c, name, float(profile.values[c]), *said, **compared, confused_with=confused,
                                      recall=float(recall[c]), probe=share,
-                                     merging_ridge=float(ridges[c]) if np.isfinite(ridges[c]) else None))
+                                     merging_ridge=finite_or_none(ridges[c])))
     return verdicts
 
 
@@ -298,8 +298,7 @@ def _check_shares(probe: Any, k: int) -> Float[np.ndarray, " k"]:
 
 
 def _paired(measured: np.ndarray, predicted: np.ndarray) -> list[Compared]:
-    return [Compared(*(float(value) if np.isfinite(value) else None for value in pair))
-            for pair in zip(measured, predicted, strict=True)]
+    return [Compared(*map(finite_or_none, pair)) for pair in zip(measured, predicted, strict=True)]
 
 
 def _over(values: np.ndarray, unit: float) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""Samplers that set how often classes meet: class-aware sampling, balanced batches, and binding examples.
+"""Samplers that set how often classes meet: class-aware sampling and balanced batches (`binding.py` binds examples).
 
     class c is drawn with probability p_c ∝ n_c^{1−b}:   b = 0 as it comes, b = 1 uniformly over classes
 
@@ -15,6 +15,7 @@ from torch import distributed
 from torch.utils.data import Sampler
 
 from neuralcollapse.checks import InvalidInput, check_labels
+from neuralcollapse.measure.sharing import processes
 from neuralcollapse.steer.amounts import finite, given, stored, whole
 
 _ORDER, _OFFSETS, _DECKS = range(3)  # what a random generator is for: none shares a seed with another
@@ -291,8 +292,8 @@ def _place(rank: int | None, world_size: int | None) -> tuple[int, int]:
     if (rank is None) != (world_size is None):
         raise InvalidInput(f"rank and world_size go together, got rank={rank}, world_size={world_size}")
     if world_size is None:
-        several = distributed.is_available() and distributed.is_initialized()
-        return (distributed.get_rank(), distributed.get_world_size()) if several else (0, 1)
+        several = processes()
+        return (distributed.get_rank() if several > 1 else 0), several
     world_size = whole("world_size", world_size, 1)
     if whole("rank", rank, 0) >= world_size:
         raise InvalidInput(f"rank must be in 0 … {world_size - 1} for world_size={world_size}, got {rank}")

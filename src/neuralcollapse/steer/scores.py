@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from neuralcollapse.checks import InvalidInput, check_labels
+from neuralcollapse.checks import InvalidInput, check_labels, finite_or_none
 from neuralcollapse.counts import ClassCounts
 from neuralcollapse.measure.decisions import decide_from_logits
 
@@ -50,7 +50,7 @@ class Scores:
 
     def to_dict(self) -> dict[str, float | None]:
         """The scores as JSON-ready numbers: None in place of NaN and Inf."""
-        return {name: float(value) if np.isfinite(value) else None for name, value in asdict(self).items()}
+        return {name: finite_or_none(value) for name, value in asdict(self).items()}
 
 
 def scores(logits: Any, labels: Any, counts: Any) -> Scores:
