@@ -129,10 +129,10 @@ def run_study(name: str, out: Path | str, *, quick: bool = False, seeds: int | N
 
     Examples
     --------
-    >>> from tempfile import TemporaryDirectory
-    >>> with TemporaryDirectory() as folder:
-    ...     run_study("rates", folder, quick=True, ratios=[10], seeds=1, steps=150).name
-    'table.md'
+    >>> run_study("rate", "studies/rates")
+    Traceback (most recent call last):
+        ...
+    neuralcollapse.checks.InvalidInput: unknown study 'rate': did you mean 'rates'? known: ...
     """
     from neuralcollapse.experiments.studies.gallery import gallery_section  # it stands on this module
 
