@@ -17,7 +17,7 @@ ORDER = ["cli", "show", "experiments", "steer", "simulate", "measure", "predict"
          "groups", "registry", "checks"]
 # The ground floor may not import a room.
 GROUND = {"checks", "deprecation", "files", "registry", "rooms", "threads", "groups", "given_counts", "counts",
-          "low_rank", "gram", "label_files", "notebook", "displays"}
+          "low_rank", "gram", "label_files", "notebook", "console", "displays"}
 
 
 def room(path):

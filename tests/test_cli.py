@@ -20,7 +20,7 @@ import typer
 from neuralcollapse import __version__
 from neuralcollapse.citations import registries
 from neuralcollapse.cli import app
-from neuralcollapse.measure import Snapshot
+from neuralcollapse.measure import Snapshot, measure
 from neuralcollapse.predict import GEOMETRIES
 from neuralcollapse.registry import references
 from references import limit_dense, two_pass
@@ -217,7 +217,8 @@ def test_measure_json_is_the_contract_and_the_reference(cli, tmp_path, suffix, b
     assert set(values) >= {"counts", "center", "nc1", "cdnv", "nc2", "nc3", "nc4", "distance", "norms", "cosines",
                            "margins", "accuracy", "lambda_eff"}
     assert "distances" not in values
-    assert values["lambda_eff"] is None or values["lambda_eff"] > 0
+    fitted = measure(*arrays, center=center).lambda_eff()
+    assert values["lambda_eff"] == (None if fitted is None else pytest.approx(fitted.ridge, rel=1e-9))
     assert (values["counts"], values["center"]) == ([60, 25, 10, 5], center)
     assert set(values["distance"]) == {"target", "classifiers", "embeddings", "logits"}
     assert values["distance"]["target"] == "seli"
@@ -668,6 +669,7 @@ BAD_TRAIN = [
     (["--config", "absent.yaml"], "cannot read the configuration 'absent.yaml': No such file or directory"),
     (["--config", "labels.txt"], "the configuration 'labels.txt' must map settings to values, got cat dog cat"),
     (["--set", "epochs"], "--set takes KEY=VALUE, got 'epochs'"),
+    (["--set", "epochs.inner=3"], "epochs has no inner settings, got epochs.inner"),
     (["--set", "epochs=["], "the value of epochs must be YAML, got '['"),
     (["--learning-rate", "1e18", "--set", "momentum=0", "--out", "diverged"],
      "the loss must stay finite, but is not after epoch 1: try a learning_rate below 1e+18 (what was written before "

@@ -64,6 +64,12 @@ def test_remedies_without_retraining_are_scored_and_saved(cli, run, tmp_path):
                                                                   "nearest-class-mean"]
 
 
+def test_a_remedy_asked_for_twice_is_scored_once(cli, run):
+    code, out, err = cli("steer", run.path, "--posthoc", "refit,crt,ncm,refit", "--json")
+    assert (code, err) == (0, "")
+    assert [row["name"] for row in json.loads(out)["rows"]] == ["as-trained", "refit", "nearest-class-mean"]
+
+
 def test_the_planner_says_how_many_more_samples(cli):
     code, out, _ = cli("advise", "--counts", "500,500,5,5", "--more-of", "3", "--angle", "60", "--json")
     more = json.loads(out)["plan"]["more"]

@@ -205,8 +205,10 @@ def test_a_run_shows_its_last_record(run):
 
 def test_advice_and_simulation_show_their_own_numbers():
     advice = nc.advise([400] * 5 + [4] * 5)
-    rows = {row[0].removeprefix("→ "): row for row in Card(advice).tables[0][1:]}
-    assert {name: row[5] for name, row in rows.items()} == {row.remedy: shown(row.etf_distance) for row in advice.rows}
+    rows = {row[0].removeprefix("→").strip(): row for row in Card(advice).tables[0][1:]}
+    assert {name: row[5] for name, row in rows.items()} == {
+        row.remedy: shown(row.etf_distance if (row.etf_distance or 0) > 1e-12 else row.etf_distance and 0.0)
+        for row in advice.rows}
     assert rows[advice.recommended.name][0].startswith("→ ")
     runs = nc.simulate([4, 4, 1, 1], "ngd", steps=20, step=[0.1, 0.2], symmetric=True)
     assert Card(runs).tables[0][1:] == [

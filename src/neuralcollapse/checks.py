@@ -67,6 +67,11 @@ def did_you_mean(given: str, known: Iterable[str]) -> str:
     return f"{hint}known: {', '.join(known)}"
 
 
+def finite_or_none(value: Any) -> float | None:
+    """A number for JSON: None in place of NaN and Inf."""
+    return float(value) if np.isfinite(value) else None
+
+
 def require_finite(name: str, values: np.ndarray) -> None:
     """Raise InvalidInput when `values` holds NaN or Inf."""
     if not np.isfinite(values).all():
@@ -107,7 +112,7 @@ def positive_vector(name: str, values: Any, length: int) -> np.ndarray:
 def finite_vector(name: str, values: Any, length: int) -> np.ndarray:
     """`values` as a float64 vector of `length` finite numbers."""
     try:
-        vector = np.asarray(values, dtype=np.float64)
+        vector = np.asarray(as_array(values), dtype=np.float64)
     except (TypeError, ValueError):
         raise InvalidInput(f"{name} must be {length} numbers, one per class, got {shown(values)}") from None
     if vector.shape != (length,):
@@ -143,9 +148,14 @@ def parse_fields(text: str, fields: Iterable[str]) -> dict[str, float]:
     return parsed
 
 
+def as_array(values: Any) -> Any:
+    """A tensor as a NumPy array, whatever its device and with or without a gradient; anything else as it is."""
+    return values.detach().cpu().numpy() if hasattr(values, "detach") else values
+
+
 def check_labels(labels: Any, classes: int | None = None) -> Int[np.ndarray, " n"]:
     """`labels` as an int64 vector in 0 … classes−1; InvalidInput names the first one that is not."""
-    array = np.asarray(labels)
+    array = np.asarray(as_array(labels))
     if array.ndim != 1 or array.size == 0:
         raise InvalidInput(f"labels must be a vector of at least one class index, got shape {array.shape}")
     whole = array.dtype.kind in "iub" or (array.dtype.kind == "f" and np.isfinite(array).all()

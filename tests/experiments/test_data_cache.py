@@ -150,6 +150,8 @@ def test_the_command_describes(tmp_path, cli):
     (["digits", "--clear"], "--clear removes all decoded images: give it without a data set, got 'digits'"),
     (["--set", "size=3"], "--set is for one data set: give its name"),
     (["folder:x", "--set", "size"], "--set takes KEY=VALUE, got 'size'"),
+    (["folder:x", "--set", "size=["], "the value of size must be YAML, got '['"),
+    (["folder:x", "--set", "size=null"], "data option 'size' must be a whole number ≥ 1, got None"),
     (["folder:x"], "cannot read the data set 'x': No such file or directory"),
     (["folder"], "data set 'folder' must be given as 'folder:PATH', got 'folder'")])
 def test_bad_commands(cli, arguments, message):

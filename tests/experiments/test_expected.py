@@ -8,7 +8,7 @@ import torch
 from neuralcollapse import ClassCounts, OutsideTheory, TrainConfig, predict, train
 from neuralcollapse.experiments.data import load_data
 from neuralcollapse.experiments.expected import Expected
-from neuralcollapse.experiments.frozen import freeze
+from neuralcollapse.experiments.frozen import Frozen
 from neuralcollapse.experiments.session import Session
 from neuralcollapse.show.decay import along_decay
 from neuralcollapse.show.reading import Reading
@@ -174,7 +174,7 @@ def test_no_path_is_drawn_where_none_is_known():
 
 
 def test_remedies_after_training_know_what_was_trained_with(run):
-    rows = {row.name: row for row in freeze(run).posthoc(["logit-adjustment", "predicted-norms", "refit"])}
+    rows = {row.name: row for row in Frozen.of_run(run).posthoc(["logit-adjustment", "predicted-norms", "refit"])}
     assert list(rows) == ["as-trained", "logit-adjustment", "predicted-norms", "refit"]
     assert "no posterior" in rows["logit-adjustment"].refused
     assert rows["predicted-norms"].rule.parameters["loss"] == "ldt"

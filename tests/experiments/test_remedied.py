@@ -10,9 +10,9 @@ import torch
 
 from neuralcollapse import ClassCounts, InvalidInput, Run, TrainConfig, predict, train, write_report
 from neuralcollapse.experiments.data import load_data
-from neuralcollapse.experiments.frozen import freeze
+from neuralcollapse.experiments.frozen import Frozen
 from neuralcollapse.experiments.models import build_model
-from neuralcollapse.experiments.remedied import drawn, made_loss, make_loss
+from neuralcollapse.experiments.remedied import chosen_remedy, epoch_positions, training_loss
 from neuralcollapse.experiments.session import Session
 from neuralcollapse.steer import advise
 
@@ -30,17 +30,17 @@ def run(tmp_path_factory):
 def test_the_loss_that_is_named_with_its_options():
     logits = torch.randn(5, 4, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     labels = torch.tensor([0, 1, 2, 3, 2])
-    loss = make_loss(TrainConfig(loss="vs", loss_options={"gamma": 0.3, "tau": 0.5}), COUNTS).double()
+    loss = training_loss(TrainConfig(loss="vs", loss_options={"gamma": 0.3, "tau": 0.5}), COUNTS).double()
     values = torch.tensor(COUNTS.values)
     adjusted = logits * (values / 30) ** 0.3 + 0.5 * (values / 66).log()
     expected = torch.nn.functional.cross_entropy(adjusted, labels)
     torch.testing.assert_close(loss(logits, labels), expected, rtol=1e-12, atol=0)
-    assert type(make_loss(TrainConfig(), COUNTS)) is torch.nn.CrossEntropyLoss
+    assert type(training_loss(TrainConfig(), COUNTS)) is torch.nn.CrossEntropyLoss
 
 
 def test_auto_is_what_advise_recommends():
     chosen = advise(COUNTS).recommended
-    made = made_loss(TrainConfig(loss="auto"), COUNTS)
+    made = chosen_remedy(TrainConfig(loss="auto"), COUNTS)
     assert (made.name, made.line) == (chosen.name, chosen.line)
 
 
@@ -64,19 +64,19 @@ def test_bad_remedies_are_one_line_before_anything_is_written(settings, message,
 def test_oversampling_keeps_every_sample_and_fills_every_class():
     labels = np.repeat([0, 1, 2], [9, 4, 1])
     config = TrainConfig(sampling="oversampled", seed=3)
-    found = drawn(config, labels)
+    found = epoch_positions(config, labels)
     assert np.bincount(labels[found]).tolist() == [9, 9, 9]
     assert set(found) == set(range(14))
-    np.testing.assert_array_equal(found, drawn(config, labels))
-    np.testing.assert_array_equal(drawn(TrainConfig(), labels), np.arange(14))
+    np.testing.assert_array_equal(found, epoch_positions(config, labels))
+    np.testing.assert_array_equal(epoch_positions(TrainConfig(), labels), np.arange(14))
 
 
 def test_oversampling_without_its_package_says_what_to_install():
     code = ("import sys; sys.modules['imblearn.over_sampling'] = None\n"
             "import numpy as np\n"
-            "from neuralcollapse.experiments.remedied import drawn\n"
+            "from neuralcollapse.experiments.remedied import epoch_positions\n"
             "from neuralcollapse import TrainConfig\n"
-            "drawn(TrainConfig(sampling='oversampled'), np.array([0, 0, 1]))")
+            "epoch_positions(TrainConfig(sampling='oversampled'), np.array([0, 0, 1]))")
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert result.stderr.splitlines()[-1].endswith(
         "sampling 'oversampled' needs imbalanced-learn, which is not installed: "
@@ -99,7 +99,7 @@ def test_a_fixed_head_stays_where_theory_puts_it(head):
 
 
 def test_frozen_features_are_the_checkpoint_s(run):
-    found = freeze(run)
+    found = Frozen.of_run(run)
     saved = torch.load(run.path / "checkpoint" / "state.pt", weights_only=True)
     config = TrainConfig(**run.config)
     data = load_data(config)
@@ -117,7 +117,7 @@ def test_frozen_features_are_the_checkpoint_s(run):
 
 def test_a_finished_run_says_what_became_of_every_class(run):
     assert [one["name"] for one in run.rescue] == list(run.counts.names)
-    for one, verdict in zip(run.rescue, freeze(run).rescue(), strict=True):
+    for one, verdict in zip(run.rescue, Frozen.of_run(run).rescue(), strict=True):
         assert one["kind"] == verdict.kind
     recall = run.history[-1]["test"]["per_class_accuracy"]
     np.testing.assert_allclose([one["recall"] for one in run.rescue], recall, atol=1e-9)
@@ -132,9 +132,9 @@ def test_a_run_without_a_checkpoint_is_refused(run, tmp_path):
     for name in ("config.yaml", "data.json", "history.jsonl"):
         (copy / name).write_bytes((run.path / name).read_bytes())
     with pytest.raises(InvalidInput, match="has no checkpoint yet: wait for its first measured epoch"):
-        freeze(Run.open(copy))
+        Frozen.of_run(Run.open(copy))
     (copy / "checkpoint").mkdir()
     (copy / "checkpoint" / "state.pt").write_bytes(b"not a checkpoint")
     with pytest.raises(InvalidInput, match=r"the checkpoint of '.*' cannot be read"):
-        freeze(Run.open(copy))
+        Frozen.of_run(Run.open(copy))
     assert json.loads((run.path / "rescue.json").read_text())["classes"]

@@ -13,7 +13,7 @@ from neuralcollapse.checks import InvalidInput
 from neuralcollapse.experiments.studies import STUDIES, run_study
 from neuralcollapse.experiments.studies.drawing import COLOURS
 from neuralcollapse.experiments.studies.gallery import gallery_page, gallery_section
-from neuralcollapse.experiments.studies.rates import EPSILONS, METHODS, largest
+from neuralcollapse.experiments.studies.rates import EPSILONS, METHODS, _heading, largest
 from neuralcollapse.experiments.studies.study import Setting, write_rows
 from neuralcollapse.registry import references
 from neuralcollapse.show.palette import COLOURS as PALETTE
@@ -49,6 +49,15 @@ def test_a_study_leaves_data_figures_a_table_and_where_they_come_from(study):
     assert all(f"{label}: step 700 of 700, 6 runs" in lines for label in METHODS)
     assert "k = 10, (R, ½)-STEP, n_min = 1, d = 20, float64; 3 seeds (7 … 9), 700 gradients per run, 2 ratios." \
         in table.read_text()
+
+
+def test_a_first_seed_leaves_the_study_its_own_number_of_seeds(tmp_path):
+    table = run_study("rates", tmp_path, quick=True, ratios=[10], seed=7, steps=150)
+    assert "2 seeds (7 … 8), 150 gradients" in table.read_text()
+    record = json.loads((tmp_path / "study.json").read_text())
+    assert (record["seeds"], record["seed"]) == (None, 7)
+    assert "--quick --ratios 10 --seed 7 --steps 150" in (tmp_path / "gallery.md").read_text()
+    assert "; 1 seed (0), 150 gradients" in _heading((10.0,), (0,), 150)
 
 
 def test_its_times_and_table_are_those_of_its_runs(study):

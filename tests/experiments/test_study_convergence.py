@@ -12,6 +12,7 @@ from neuralcollapse.experiments.run import Run
 from neuralcollapse.experiments.studies import convergence, run_study
 from neuralcollapse.experiments.studies.convergence import ACCELERATED, NETWORKS, PLAIN, PRESET, config_of
 from neuralcollapse.experiments.studies.convergence_reading import arrangement, read
+from neuralcollapse.experiments.train import train
 
 TINY = {"digits, mlp": {**NETWORKS["digits, mlp"], "model_options": {"width": 32, "depth": 1, "features": 16},
                         "n_max": 24, "epochs": 300, "milestones": [100, 200]}}
@@ -134,7 +135,7 @@ def test_a_study_that_was_stopped_trains_only_what_is_missing(study, tiny, tmp_p
 def test_a_network_that_does_not_fit_its_training_part_is_not_read(tmp_path):
     folder = tmp_path / "run"
     config = config_of(TINY["digits, mlp"] | {"epochs": 1, "milestones": None}, PLAIN, 6, 0)
-    convergence.train(config, folder)
+    train(config, folder)
     one = read(Run.open(folder))
     assert one.accuracy < 0.99
     assert set(one.claims.values()) == {None}
@@ -147,7 +148,7 @@ def test_the_networks_of_an_accelerator_run_small_on_the_cpu(name, tmp_path):
                                    "milestones": None}
     for recipe in (PRESET, PLAIN):
         config = config_of(network, recipe, 2, 0)
-        run = convergence.train(config, tmp_path / recipe)
+        run = train(config, tmp_path / recipe)
         one = read(run)
         assert run.data["features"] == 8
         assert np.isfinite(np.stack(list(one.distances.values()))).all()

@@ -14,7 +14,6 @@ import pytest
 from neuralcollapse.counts import ClassCounts
 from neuralcollapse.predict import GEOMETRIES, predict, ridge_path
 from neuralcollapse.show.along import summarise, summarise_one
-from neuralcollapse.show.drawing import drawing
 from neuralcollapse.show.explorer.serve import application
 from neuralcollapse.show.explorer.theory_page import _ratio_points, _ridge_points
 from neuralcollapse.show.explorer.theory_parts import along_ridge, numbers_table, thresholds
@@ -22,6 +21,7 @@ from neuralcollapse.show.explorer.theory_reading import LONGEST_TEXT, from_query
 from neuralcollapse.show.explorer.theory_solver import Solved, Solver, ridge_at, ridge_steps
 from neuralcollapse.show.explorer.theory_state import DEFAULT, TheoryState
 from neuralcollapse.show.ratio_figures import against_ratio
+from neuralcollapse.show.space import drawing
 from neuralcollapse.show.spectrum import singular_values, spectrum
 
 PROFILES = ["k=6&ratio=10&n_min=2", "profile=long-tail&k=5&ratio=20&n_max=100", "profile=counts&counts=9,9,4,4,1",

@@ -163,11 +163,14 @@ def test_pictures_that_cannot_be_written(tmp_path, name, message):
         save_prediction(predict(STEP), tmp_path / name)
 
 
-@pytest.mark.parametrize("keep", [True, False])
-def test_summary(make_run, tmp_path, keep):
+@pytest.mark.parametrize(("keep", "parts"), [
+    (True, [["Classifiers", "Embeddings"], ["Classifiers, measured", "Classifiers, SELI", ""],  # "": the colour bar
+            ["Norms of classifiers"], ["Test accuracy"]]),
+    (False, [["Classifiers", "Embeddings"], ["Norms of classifiers", "Norms of embeddings"], ["Test accuracy"], []])])
+def test_summary(make_run, tmp_path, keep, parts):
     figure = summary_figure(make_run(STEP, keep=keep))
     figure.savefig(tmp_path / "summary.png")
-    assert len(figure.subfigs) == (4 if keep else 3 + 1)
+    assert [[axes.get_title() for axes in part.axes] for part in figure.subfigs] == parts
 
 
 def test_importing_draws_nothing():

@@ -13,12 +13,12 @@ import pytest
 from rich.console import Console
 
 from neuralcollapse.checks import InvalidInput
+from neuralcollapse.console import sparkline
 from neuralcollapse.counts import ClassCounts
 from neuralcollapse.predict import ridge_path
 from neuralcollapse.show.along import event_line, summarise
 from neuralcollapse.show.charts import Mark, Sweep
 from neuralcollapse.show.class_axis import split_cosines
-from neuralcollapse.show.console import sparkline
 from neuralcollapse.show.facts import norm_ratio
 from neuralcollapse.show.figures import path_charts, path_figure, save_path
 from neuralcollapse.show.path_figures import event_marks

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shlex
+
 import numpy as np
 import pytest
 
@@ -122,10 +124,41 @@ def test_advice_follows_the_state_of_training(make_run):
     assert "Training accuracy is 80.0 %" in said(untrained, "What to make of it")
 
 
+@pytest.mark.parametrize(("settings", "moved"), [
+    ({}, True), ({"loss": "ldt"}, True), ({"loss": "weighted-ldt"}, False), ({"loss": "scl"}, False),
+    ({"head": "etf"}, False), ({"sampling": "oversampled"}, False)])
+def test_a_ridge_is_blamed_only_where_it_moves_the_prediction(make_run, settings, moved):
+    run = make_run(STEP, epochs=(1, 2, 4, 8, 16, 32))
+    run.config |= settings
+    for record in run.history:
+        record["measurement"]["distances"]["seli"]["classifiers"] = 0.3
+    text = said(run, "What to make of it")
+    assert "The distance has stopped falling." in text
+    assert ("any real weight decay keeps a network short of it" in text) == moved
+
+
+@pytest.mark.parametrize(("settings", "named"), [
+    ({}, True), ({"loss": "logit-adjusted"}, True), ({"loss": "ldt"}, False), ({"loss": "cdt"}, False),
+    ({"loss": "vs", "loss_options": {"gamma": 0.1, "tau": 1.0}}, False), ({"head": "etf"}, False)])
+def test_temperatures_are_named_where_they_were_not_used_with_a_command_that_works(make_run, save_run, cli, tmp_path,
+                                                                                 settings, named):
+    run = changed(make_run, test__majority_accuracy=0.95, test__minority_accuracy=0.6)
+    run.config |= settings
+    kept = Run.open(save_run(run, tmp_path / "a run"))
+    text = said(kept, "What to make of it") or ""
+    assert ("move it (Behnia et al. 2023)" in text) == named
+    if named:
+        command = text.partition("`")[2].partition("`")[0]
+        assert shlex.split(command) == ["neuralcollapse", "advise", str(tmp_path / "a run")]
+        assert "no checkpoint yet" in cli(*shlex.split(command)[1:]).err  # the arguments are right: the run is made up
+
+
 def test_a_single_epoch_says_nothing_about_trends(make_run):
     run = make_run(STEP, epochs=(3,), planned=50)
     assert said(run, "Status").startswith("This run has been measured up to epoch 3 of 50")
-    assert "falling" not in (said(run, "What to make of it") or "")
+    finished = make_run(STEP, epochs=(3,), planned=3)
+    assert said(finished, "Status") is None
+    assert "falling" not in (said(finished, "What to make of it") or "")
 
 
 def test_balanced_runs_speak_of_the_simplex_and_of_no_minority(make_run):
@@ -203,7 +236,7 @@ def test_two_classes_have_one_prediction_for_classifiers(make_run):
     run = make_run(ClassCounts([50, 5]))
     assert said(run, "Geometry").endswith("For the classifiers SELI and the simplex ETF are the same.")
     assert said(run, "Classifiers") == ("Minority classifiers are as long as majority ones; "
-                                        "SELI predicts as long as majority ones.")
+                                        "SELI predicts them as long as majority ones.")
 
 
 def test_predictions_nearer_to_each_other_than_the_run(make_run):

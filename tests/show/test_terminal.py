@@ -10,13 +10,18 @@ import numpy as np
 import pytest
 from rich.console import Console
 
+from neuralcollapse.console import print_table, sketch, sparkline
 from neuralcollapse.counts import ClassCounts
 from neuralcollapse.measure import measure
 from neuralcollapse.predict import predict
-from neuralcollapse.show.console import print_table, sketch, sparkline
+from neuralcollapse.show.rescue import print_posthoc, print_rescue
 from neuralcollapse.show.terminal import print_geometry, print_measurement, print_measurements
+from neuralcollapse.steer import advise, evaluate_posthoc
+from neuralcollapse.steer.rescue import rescue
 
 WIDE = ["[red]a class with a very long name that goes on and on[/red]", "漢字の名前", "plain", "x" * 70]
+COUNTS_LOST = [100, 100, 4, 4]
+LOST = predict(COUNTS_LOST, ridge=3.0)
 STEP = ClassCounts.step(8, 10, 0.5, n_min=5)
 
 
@@ -43,6 +48,25 @@ def test_numbers_stay_whole_at_any_width(width, columns):
     assert max(map(len, text.splitlines())) <= width
     for row in rows:
         assert all(text.split().count(cell) == 1 for cell in row[1:])
+
+
+@pytest.mark.parametrize("width", [40, 50, 80])
+def test_advice_and_verdicts_have_whole_numbers_at_any_width(width):
+    advice = advise([500, 400, 50, 5, 5], ridge=1.0)
+    verdicts = rescue(COUNTS_LOST, *LOST.factors(d=4, seed=0), geometry=LOST, margins=[5, 5, 0, 0], probe=[1] * 4,
+                      confusions=np.eye(4)[[0, 1, 2, 2]])
+    rows = evaluate_posthoc((np.eye(2), [0, 1]), (np.eye(2), [0, 1]), np.eye(2))
+    for text, numbers in (
+            (printed(lambda console: console.print(advice), width=width),
+             [f"{value:.3g}" for row in advice.rows for value in (row.norm_ratio, row.minority_angle, row.merging_ridge)
+              if value is not None]),
+            (printed(print_rescue, verdicts, width=width),
+             [f"{one.classifier_angle.measured:.3g} ({one.classifier_angle.predicted:.3g})" for one in verdicts]),
+            (printed(print_posthoc, rows, 7, width=width), [f"{row.scores.nll:.3f}" for row in rows if row.scores])):
+        assert numbers
+        assert "…" not in text
+        assert max(map(len, text.splitlines())) <= width
+        assert all(number in text for number in numbers)
 
 
 def test_names_are_folded_and_are_no_markup():

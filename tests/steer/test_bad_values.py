@@ -15,8 +15,10 @@ from neuralcollapse.checks import InvalidInput
 from neuralcollapse.counts import ClassCounts
 from neuralcollapse.predict import predict
 from neuralcollapse.steer.adjusted import AdjustedCrossEntropy
+from neuralcollapse.steer.advise import advise
 from neuralcollapse.steer.amounts import below_one, not_negative, positive, whole
 from neuralcollapse.steer.binding import BatchBinding, BindingBatchSampler, binding_examples
+from neuralcollapse.steer.class_probe import probe_recall, rescue_features
 from neuralcollapse.steer.codes import frame, spherical_code
 from neuralcollapse.steer.contrastive import SupConLoss
 from neuralcollapse.steer.cosine import CosineHead
@@ -24,8 +26,12 @@ from neuralcollapse.steer.counting import class_counts
 from neuralcollapse.steer.dot_regression import DotRegressionLoss
 from neuralcollapse.steer.heads import GeometryHead, etf_head, geometry_head, seli_head
 from neuralcollapse.steer.losses import VSLoss
-from neuralcollapse.steer.margin_targets import gamma_for, tau_for
+from neuralcollapse.steer.planner import samples_needed, samples_to_part
+from neuralcollapse.steer.posthoc import logit_adjustment, nearest_class_mean, tau_normalised
 from neuralcollapse.steer.recipes import class_weights, count_powers, label_margins, log_priors
+from neuralcollapse.steer.refit import refit
+from neuralcollapse.steer.repair import predicted_norms, repair
+from neuralcollapse.steer.rescue import rescue
 from neuralcollapse.steer.ridge import FeaturePenalty, RidgeSchedule, check_weight_decay, parameter_groups
 from neuralcollapse.steer.sampling import BalancedBatchSampler, ClassAwareSampler
 
@@ -37,6 +43,14 @@ SCHEDULE = {"start": 8.0, "end": 1.0, "steps": 3, "n": 8}
 
 def optimiser():
     return torch.optim.SGD(parameter_groups(MODEL, 1e-3), lr=0.1)
+
+
+LABELS_OF_FEATURES = [0, 0, 0, 1, 1]
+FEATURES = np.eye(2)[LABELS_OF_FEATURES]
+HELD = (FEATURES, LABELS_OF_FEATURES)
+HEAD = {"features": None, "labels": None, "weight": np.eye(2), "counts": COUNTS}
+LOST = {"counts": COUNTS, "weight": np.eye(2), "means": np.eye(2), "geometry": SELI, "margins": [1, 1],
+        "confusions": np.eye(2), "probe": [1, 1]}
 
 
 # What takes numbers: the call, the arguments that are right, and which of them are numbers.
@@ -82,11 +96,35 @@ CALLS = {
                            ["counts", "weight_decay", "feature_penalty?"]),
     "RidgeSchedule": (lambda **options: RidgeSchedule(optimiser(), **options), SCHEDULE,
                       ["start", "end", "steps", "n", "kind"]),
-    "gamma_for": (gamma_for, {"counts": COUNTS, "target": 1.0},
-                  ["counts", "target", "tau", "ridge?", "largest", "remedy"]),
-    "tau_for": (tau_for, {"counts": COUNTS, "target": 1.0, "ridge": 0.1}, ["target", "gamma", "ridge", "largest"]),
+    "sequence": (ClassAwareSampler(LABELS).sequence, {}, ["epoch"]),
+    "advise": (advise, {"counts": COUNTS}, ["counts", "ridge?", "goal"]),
+    "advise at a weight decay": (advise, {"counts": COUNTS, "weight_decay": 1e-3},
+                                 ["weight_decay?", "feature_penalty?", "n?", "ridge?"]),
+    "samples_needed": (samples_needed, {"counts": COUNTS, "cls": 1, "norm": 0.5}, ["counts", "cls", "norm"]),
+    "samples_needed at a ridge": (samples_needed, {"counts": COUNTS, "cls": 1, "margin": 0.5, "ridge": 0.1},
+                                  ["margin", "ridge", "weight_decay?", "feature_penalty?"]),
+    "samples_needed at a weight decay": (samples_needed, {"counts": COUNTS, "cls": 1, "norm": 0.5,
+                                                          "weight_decay": 1e-3}, ["feature_penalty?", "ridge?"]),
+    "samples_to_part": (samples_to_part, {"counts": COUNTS, "cls": 1, "ridge": 1.45}, ["cls", "ridge"]),
+    "probe_recall": (probe_recall, {"features": FEATURES, "labels": LABELS_OF_FEATURES},
+                     ["features", "labels", "classes?", "folds", "regularisation", "seed"]),
+    "rescue": (rescue, LOST, ["weight", "means", "margins", "confusions", "merging?", "feature_penalty?", "level?"]),
+    "rescue_features": (rescue_features, {"train": HELD, "held_out": HELD, "weight": np.eye(2), "ridge": 0.1},
+                        ["ridge?"]),
+    "refit": (refit, {"features": FEATURES, "labels": LABELS_OF_FEATURES}, ["l2"]),
+    "tau_normalised": (tau_normalised, {**HEAD}, ["tau±"]), "logit_adjustment": (logit_adjustment, {**HEAD}, ["tau±"]),
+    "predicted_norms": (predicted_norms, {**HEAD}, ["tau±"]),
+    "repair": (repair, {**HEAD, "ridge": 0.1}, ["tau±"]),
 }
 VECTORS = {"VSLoss": (VSLoss, {"counts": COUNTS}), "AdjustedCrossEntropy": (AdjustedCrossEntropy, {"k": 2})}
+FLAGS = {
+    "VSLoss": (VSLoss.ce, {"counts": COUNTS}, ["exact"]), "for_trainer": (VSLoss.ce(COUNTS).for_trainer, {}, ["shift"]),
+    "SupConLoss": (SupConLoss, {}, ["nonnegative", "prototype_anchors", "normalize", "gather"]),
+    "CosineHead": (CosineHead, {"k": 2, "d": 2}, ["learn_scale"]),
+    "GeometryHead": (GeometryHead, {"geometry": SELI, "d": 2}, ["learn", "learn_scale", "bias"]),
+    "nearest_class_mean": (nearest_class_mean, {"features": FEATURES, "labels": LABELS_OF_FEATURES}, ["cosine"]),
+}
+STATES = {"ClassAwareSampler": ClassAwareSampler(LABELS), "RidgeSchedule": RidgeSchedule(optimiser(), **SCHEDULE)}
 BAD = {"text": "many", "text that reads like a number": "0.5", "none": None, "nan": math.nan, "inf": math.inf,
        "negative": -1.5, "true": True, "list": [0.5, None], "complex": 0.5 + 1j, "array": np.array([0.5, math.nan]),
        "tensor": torch.tensor([0.5, math.nan])}
@@ -114,12 +152,18 @@ def outcomes():
     for name, (call, right, numbers) in CALLS.items():
         for argument in numbers:
             for bad, value in BAD.items():
-                if bad != "none" or not argument.endswith("?"):  # there None is to leave it out
-                    found.append((name, argument, bad, refused(call, **right | {argument.rstrip("?"): value})))
+                # With "?" None is to leave it out, with "±" numbers below 0 are right too.
+                if (bad, argument[-1]) not in (("none", "?"), ("negative", "±")):
+                    found.append((name, argument, bad, refused(call, **right | {argument.rstrip("?±"): value})))
     for name, (call, right) in VECTORS.items():
         for argument in ("weight", "delta", "iota", "margin"):
             found += [(name, argument, bad, refused(call, **right, **{argument: value}))
                       for bad, value in WRONG_VECTORS.items()]
+    for name, (call, right, flags) in FLAGS.items():
+        found += [(f"{name} flags", argument, str(bad), refused(call, **right, **{argument: bad}))
+                  for argument in flags for bad in ("False", "true", None, 0.5, [True])]
+    found += [(f"{name} state", "state", str(bad), refused(schedule.load_state_dict, state=bad))
+              for name, schedule in STATES.items() for bad in ({}, {"epoch": 1}, None, 3)]
     loss, (logits, labels) = VSLoss.ce(COUNTS), (torch.zeros(2, 2), torch.tensor([0, 1]))
     found += [("forward", "num_items_in_batch", bad, refused(loss, logits=logits, target=labels,
                                                              num_items_in_batch=value))
@@ -135,7 +179,8 @@ def found():
     return json.loads(made.stdout)
 
 
-@pytest.mark.parametrize("name", [*CALLS, "forward"])
+@pytest.mark.parametrize("name", [*CALLS, *(f"{name} flags" for name in FLAGS), *(f"{name} state" for name in STATES),
+                                  "forward"])
 def test_what_is_no_number_is_refused_in_one_line(found, name):
     tried = [row for row in found if row[0] == name]
     assert tried
@@ -145,7 +190,8 @@ def test_what_is_no_number_is_refused_in_one_line(found, name):
 @pytest.mark.parametrize("name", CALLS)
 def test_the_numbers_beside_them_are_right(name):
     call, right, _ = CALLS[name]
-    missing = {"AdjustedCrossEntropy": {"k": 2}, "from_counts": {"counts": COUNTS}, "set_epoch": {"epoch": 1}}
+    missing = {"AdjustedCrossEntropy": {"k": 2}, "from_counts": {"counts": COUNTS}, "set_epoch": {"epoch": 1},
+               "sequence": {"epoch": 1}}
     made = call(**right, **missing.get(name, {}))
     assert (made is None) == (name == "set_epoch")
 
@@ -161,6 +207,13 @@ def test_a_whole_number_of_any_library_is_one(three):
     assert whole("k", three, 3) == 3
     with pytest.raises(InvalidInput, match=r"^k must be a whole number ≥ 4, got 3$"):
         whole("k", three, 4)
+
+
+def test_what_a_module_trains_is_taken_as_it_is():
+    weight, bias = torch.nn.Parameter(torch.eye(2)), torch.nn.Parameter(torch.ones(2))
+    found = rescue(**LOST | {"weight": weight, "means": weight, "margins": bias, "probe": bias, "confusions": weight})
+    assert found == rescue(**LOST)
+    assert probe_recall(weight[LABELS_OF_FEATURES], torch.tensor(LABELS_OF_FEATURES)).tolist() == [1, 1]
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ from neuralcollapse.counts import ClassCounts
 from neuralcollapse.predict import predict
 from neuralcollapse.steer.class_probe import probe_recall, rescue_features
 from neuralcollapse.steer.nearest import nearest_rows
-from neuralcollapse.steer.rescue import ENTANGLED, KINDS, MERGED, SAFE, SAVEABLE, rescue
+from neuralcollapse.steer.rescue import ENTANGLED, MERGED, SAFE, SAVEABLE, rescue
 
 COUNTS = np.array([100, 100, 4, 4])
 
@@ -199,7 +199,7 @@ def test_every_number_is_that_of_loops():
         assert (verdict.index, verdict.name, verdict.count) == (c, names[c], counts[c])
     written = json.loads(json.dumps([verdict.to_dict() for verdict in found], allow_nan=False))
     assert written[0]["classifier_norm"] == found[0].classifier_norm._asdict()
-    assert all(entry["kind"] in KINDS for entry in written)
+    assert all(entry["kind"] in (SAFE, SAVEABLE, MERGED, ENTANGLED) for entry in written)
     assert str(found[0]).startswith("a (60 samples): ")
 
 
@@ -305,6 +305,8 @@ GOOD = {"counts": [9, 9, 2], "weight": np.eye(3), "means": np.eye(3), "geometry"
     ({"confusions": np.diag([1, 0, 2])}, "every class needs a held-out sample to be judged by, class 1 has none (1 "
                                          "of 3 classes)"),
     ({"probe": [1.0, 1.0]}, "probe must be 3 recalls, one per class, got shape (2,)"),
+    ({"probe": ["a", 1, 1]}, "probe must be numbers, got ['a', 1, 1]"),
+    ({"confusions": "x"}, "confusions must be numbers, got 'x'"),
     ({"probe": [1.0, 2.0, 0.5]}, "probe must be recalls in [0, 1] or NaN, got 2"),
     ({"level": 1.5}, "level must be a recall in (0, 1], got 1.5"),
     ({"merging": [1.0]}, "merging must be 3 positive numbers, one per class, got [1.0]"),
@@ -321,7 +323,7 @@ X, Y = np.eye(4), np.array([0, 0, 1, 1])
 
 @pytest.mark.parametrize(("call", "message"), [
     (lambda: probe_recall(X, [0, 0, 0, 0]), "a probe needs samples of at least two classes, got class 0 only"),
-    (lambda: probe_recall(X, Y, folds=1), "folds must be at least 2, got 1"),
+    (lambda: probe_recall(X, Y, folds=1), "folds must be a whole number ≥ 2, got 1"),
     (lambda: probe_recall(X[0], Y), "features must be (n, d) with one row per label, got shape (4,) and 4 labels"),
     (lambda: probe_recall(X * np.inf, Y), "features must be finite, got NaN or Inf in row 0"),
     (lambda: probe_recall(X, Y, held_out=(X[:, :2], Y)), "held-out features must have 4 columns, as those the probe is "

@@ -11,7 +11,7 @@ from neuralcollapse.cli.app import app
 
 @app.command("list", epilog="Example:  neuralcollapse list")
 def list_registered() -> None:
-    """List every loss, metric, data set, model and preset by name, as a Markdown table."""
+    """List everything registered by name, from geometries to studies, as a Markdown table."""
     from neuralcollapse.citations import markdown_table
 
     typer.echo(markdown_table())
@@ -19,7 +19,7 @@ def list_registered() -> None:
 
 @app.command(epilog="Example:  neuralcollapse cite seli nc1 demo")
 def cite(names: Annotated[list[str], typer.Argument(
-        help="Losses, metrics, data sets, models or BibTeX keys, such as: seli nc1 ldt")]) -> None:
+        help="Names that `list` prints, or BibTeX keys, such as: seli nc1 ldt")]) -> None:
     """Print the BibTeX entries behind what you used."""
     from neuralcollapse.citations import citations
 

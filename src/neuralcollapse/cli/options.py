@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -23,14 +23,14 @@ Labels = Annotated[Path | None, typer.Option(help="A file of labels to count: .n
                                              rich_help_panel=_PANEL)]
 
 
-_RIDGE = "Weight decay"
+RIDGE_PANEL = "Weight decay"
 
 Ridge = Annotated[float | None, typer.Option(help="λ = √(λ_W λ_H), the loss summed over samples  (default: λ → 0)",
-                                             rich_help_panel=_RIDGE)]
+                                             rich_help_panel=RIDGE_PANEL)]
 WeightDecay = Annotated[float | None, typer.Option(help="Instead of --ridge: w in (w/2)‖W‖² beside a mean loss",
-                                                   rich_help_panel=_RIDGE)]
+                                                   rich_help_panel=RIDGE_PANEL)]
 FeaturePenalty = Annotated[float | None, typer.Option(
-    help="p in (p/2) Σ_i ‖h_i‖² beside a mean loss  (default: w)", rich_help_panel=_RIDGE)]
+    help="p in (p/2) Σ_i ‖h_i‖² beside a mean loss  (default: w)", rich_help_panel=RIDGE_PANEL)]
 
 
 def one_profile(counts: str | None, step: str | None, long_tail: str | None, labels: Path | None) -> ClassCounts:
@@ -59,9 +59,9 @@ def one_profile(counts: str | None, step: str | None, long_tail: str | None, lab
     if counts is not None:
         return ClassCounts.from_counts(counts)
     if step is not None:
-        return _from_profile(ClassCounts.step, step, {"k": "classes"}, "ratio", "minority", "n_min", "n_max")
+        return _from_profile(ClassCounts.step, step, ("k", "ratio"), "minority", "n_min", "n_max")
     if long_tail is not None:
-        return _from_profile(ClassCounts.long_tail, long_tail, {"k": "classes"}, "ratio", "n_max")
+        return _from_profile(ClassCounts.long_tail, long_tail, ("k", "ratio", "n_max"))
     assert labels is not None
     return counts_from_file(labels)
 
@@ -73,12 +73,9 @@ def training_counts(text: str | None) -> ClassCounts | None:
     return counts_from_file(text) if Path(text).is_file() else ClassCounts.from_counts(text)
 
 
-def _from_profile(make: Callable[..., ClassCounts], text: str, renamed: dict[str, str], *names: str) -> ClassCounts:
-    fields = parse_fields(text, (*renamed, *names))
-    arguments: dict[str, Any] = {renamed.get(name, name): value for name, value in fields.items()}
-    for short, name in (*renamed.items(), ("ratio", "ratio")):
-        if name not in arguments:
-            raise InvalidInput(f"{make.__name__.replace('_', '-')} needs {short}=…, got {text!r}")
-    if "n_max" in names and len(names) == 2 and "n_max" not in arguments:
-        raise InvalidInput(f"long-tail needs n_max=…, got {text!r}")
-    return make(**arguments)
+def _from_profile(make: Callable[..., ClassCounts], text: str, required: Sequence[str], *optional: str) -> ClassCounts:
+    fields: dict[str, Any] = dict(parse_fields(text, (*required, *optional)))
+    missing = next((name for name in required if name not in fields), None)
+    if missing is not None:
+        raise InvalidInput(f"{make.__name__.replace('_', '-')} needs {missing}=…, got {text!r}")
+    return make(classes=fields.pop("k"), **fields)

@@ -12,6 +12,7 @@ import typer
 from neuralcollapse.checks import InvalidInput, parse_numbers
 from neuralcollapse.cli.app import JSON, app, print_json
 from neuralcollapse.cli.options import (
+    RIDGE_PANEL,
     Counts,
     FeaturePenalty,
     Labels,
@@ -22,8 +23,6 @@ from neuralcollapse.cli.options import (
     one_profile,
 )
 from neuralcollapse.predict import GEOMETRIES
-
-RIDGE = "Weight decay"
 
 
 @app.command(epilog="Examples:  neuralcollapse predict --step k=10,ratio=100,n_min=5   ·   "
@@ -40,16 +39,16 @@ def predict(
     ridge: Ridge = None, weight_decay: WeightDecay = None, feature_penalty: FeaturePenalty = None,
     n: Annotated[float | None, typer.Option(
         "--n", help="Training samples of the mean loss  (default: the sum of the counts)",
-        rich_help_panel=RIDGE)] = None,
+        rich_help_panel=RIDGE_PANEL)] = None,
     bias: Annotated[bool, typer.Option("--bias", help="The head has a bias (with a ridge only).",
-                                       rich_help_panel=RIDGE)] = False,
+                                       rich_help_panel=RIDGE_PANEL)] = False,
     bias_ridge: Annotated[float | None, typer.Option(
-        help="λ_b in λ_b/2‖b‖², the loss summed  (default: a free bias)", rich_help_panel=RIDGE)] = None,
+        help="λ_b in λ_b/2‖b‖², the loss summed  (default: a free bias)", rich_help_panel=RIDGE_PANEL)] = None,
     norm: Annotated[str | None, typer.Option(
         help="The optimiser's norm, as λ → 0: nuclear (gradient descent), spectral (Muon) or max (Adam)")] = None,
     path: Annotated[bool, typer.Option(
         "--path", help="Follow the geometry along λ (with --plot: norms, cosines, distances and thresholds).",
-        rich_help_panel=RIDGE)] = False,
+        rich_help_panel=RIDGE_PANEL)] = False,
     full: Annotated[bool, typer.Option("--full", help="With --json: k × k tables above 200 classes too.")] = False,
     plot: Annotated[Path | None, typer.Option(
         help="Draw the geometry into this file (.png, .pdf, .svg, .jpg, .html).")] = None,

@@ -55,9 +55,9 @@ def advise(
         if any(given is not None for given in (counts, step, long_tail, labels)):
             raise InvalidInput("give a run folder, or class counts, not both")
         from neuralcollapse.experiments import Run
-        from neuralcollapse.experiments.frozen import freeze
+        from neuralcollapse.experiments.frozen import Frozen
 
-        frozen = freeze(Run.open(run))
+        frozen = Frozen.of_run(Run.open(run))
         profile = frozen.counts
         if ridge is None and weight_decay is None:
             ridge = frozen.ridge
@@ -98,7 +98,7 @@ def steer(
 ) -> None:
     """Apply remedies to a trained network without retraining it, and score each on the run's test part."""
     from neuralcollapse.experiments import Run
-    from neuralcollapse.experiments.frozen import freeze
+    from neuralcollapse.experiments.frozen import Frozen
     from neuralcollapse.show.rescue import print_posthoc
     from neuralcollapse.steer import POSTHOC
     from neuralcollapse.steer.posthoc import save_heads
@@ -106,7 +106,7 @@ def steer(
     if save is not None and save.suffix != ".safetensors":
         raise InvalidInput(f"--save must name a .safetensors file, got '{save}'")
     names = None if posthoc == "all" else [POSTHOC[name.strip()].name for name in posthoc.split(",")]
-    frozen = freeze(Run.open(run))
+    frozen = Frozen.of_run(Run.open(run))
     rows = frozen.posthoc(names)
     if save is not None:
         save_heads(rows, save)

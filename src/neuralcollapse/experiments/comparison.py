@@ -53,6 +53,12 @@ class ComparedRuns:
         return [key for key in self._settings if len({_key(one, key) for one in self.runs}) > 1]
 
     @property
+    def difference(self) -> str:
+        """What the runs differ in, as a sentence."""
+        differing = self.differing
+        return f"They differ in {', '.join(differing)}." if differing else "All of their settings are the same."
+
+    @property
     def common(self) -> dict[str, Any]:
         """The settings that are."""
         differing = set(self.differing)
@@ -125,6 +131,16 @@ def runs_table(runs: ComparedRuns | Sequence[str | Path]) -> pa.Table:
     ------
     InvalidInput
         pyarrow is not installed.
+
+    Examples
+    --------
+    >>> from tempfile import TemporaryDirectory
+    >>> from neuralcollapse import TrainConfig, train
+    >>> with TemporaryDirectory() as folder:
+    ...     run = train(TrainConfig(epochs=2, threads=1, model_options={"width": 8}), f"{folder}/run")
+    ...     table = runs_table([folder])
+    >>> table.column("run").to_pylist(), table.column("epoch").to_pylist()
+    (['run'], [2])
     """
     try:
         import pyarrow as pa
@@ -132,7 +148,7 @@ def runs_table(runs: ComparedRuns | Sequence[str | Path]) -> pa.Table:
         raise InvalidInput("a table of runs needs pyarrow, which is not installed: "
                            "pip install 'neuralcollapse[parquet]'") from None
     compared = runs if isinstance(runs, ComparedRuns) else read_runs(runs)
-    differing, common = compared.differing, list(compared.common) if compared.runs else []
+    differing, common = compared.differing, list(compared.common)
     rows = [{"run": one.name, "folder": str(one.run.path), "finished": one.run.finished,
              **{key: one.settings.get(key) for key in differing}, **one.last,
              **{f"data.{key}": one.run.data.get(key) for key in ("classes", "features")},

@@ -10,6 +10,7 @@ n times it is the sum-normalised objective of `theory.md` §1 with λ_W = n·hea
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -263,7 +264,6 @@ def resolve_config(file: Path | None, preset: str | None, flags: dict[str, Any],
     """
     if file is not None and preset is not None:
         raise InvalidInput("give a --config or a --preset, not both")
-    changes = {**flags}
     base: dict[str, Any] = {}
     if preset is not None:
         from neuralcollapse.experiments.presets import PRESETS
@@ -272,14 +272,15 @@ def resolve_config(file: Path | None, preset: str | None, flags: dict[str, Any],
     elif file is not None:
         base = read_mapping(file)
     elif resume is not None:
-        if not (changes or settings):
+        if not (flags or settings):
             return None
         from neuralcollapse.experiments.run import Run
 
         base = Run.open(resume).config
+    given = {**base, **flags}
     for text in settings:
-        _assign(base, changes, text)
-    return TrainConfig(**{**base, **changes})
+        given = apply(given, dict([parse_setting(text)]))
+    return TrainConfig(**given)
 
 
 def run_name(config: TrainConfig | None) -> str:
@@ -291,20 +292,41 @@ def run_name(config: TrainConfig | None) -> str:
     return "-".join(words)
 
 
-def _assign(base: dict[str, Any], changes: dict[str, Any], text: str) -> None:
-    """Put one `key=value` (or `key.inner=value`) into the settings; values are YAML."""
-    name, equals, value = text.partition("=")
+def parse_setting(text: str) -> tuple[str, Any]:
+    """The key and the value of one "key=value" of a command line; values are YAML.
+
+    Examples
+    --------
+    >>> parse_setting("loss_options.gamma=0.5")
+    ('loss_options.gamma', 0.5)
+    """
+    key, equals, value = text.partition("=")
     if not equals:
-        raise InvalidInput(f"--set takes KEY=VALUE, got {text!r}")
-    key, _, inner = name.strip().partition(".")
+        raise InvalidInput(f"--set takes KEY=VALUE, got {shown(text)!r}")
     try:
-        parsed = yaml.safe_load(value)
+        return key.strip(), yaml.safe_load(value)
     except yaml.YAMLError:
-        raise InvalidInput(f"the value of {name.strip()} must be YAML, got {shown(value)!r}") from None
-    if not inner:
-        changes[key] = parsed
-        return
-    table = changes.get(key, base.get(key, {}))
-    if not isinstance(table, dict):
-        raise InvalidInput(f"{key} has no inner settings, got {text!r}")
-    changes[key] = {**table, inner: parsed}
+        raise InvalidInput(f"the value of {key.strip()} must be YAML, got {shown(value)!r}") from None
+
+
+def apply(base: Mapping[str, Any], settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings over others; `table.key` changes one entry of a table.
+
+    Examples
+    --------
+    >>> apply({"loss_options": {"gamma": 0.5}}, {"loss_options.tau": 1.0, "epochs": 3})
+    {'loss_options': {'gamma': 0.5, 'tau': 1.0}, 'epochs': 3}
+    """
+    changed = dict(base)
+    for key, value in settings.items():
+        name, _, inner = key.partition(".")
+        if name not in TrainConfig.model_fields:
+            raise InvalidInput(f"unknown setting '{name}': {did_you_mean(name, TrainConfig.model_fields)}")
+        if not inner:
+            changed[name] = value
+            continue
+        table = changed.get(name, TrainConfig.model_fields[name].get_default(call_default_factory=True))
+        if not isinstance(table, dict):
+            raise InvalidInput(f"{name} has no inner settings, got {key}")
+        changed[name] = {**table, inner: value}
+    return changed

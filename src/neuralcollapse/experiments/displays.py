@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from neuralcollapse.displays import counts_line
+from neuralcollapse.experiments.records import look
 from neuralcollapse.notebook import card, matrix, number, table
 
 if TYPE_CHECKING:
@@ -26,16 +26,10 @@ def run_html(run: Run) -> str:
     if not run.history:
         return card(title, note=f"{counts_line(run.counts)}. {run.path}")
     last, epoch = run.history[-1], run.measured_epochs[-1]
-    numbers = [[name, number(_at(last, *path))] for name, path in _NUMBERS.items()]
+    numbers = [[name, number(look(last, *path))] for name, path in _NUMBERS.items()]
     distances: Any = (last.get("measurement") or {}).get("distances") or {}
-    rows = [[target, *(number(_at(far, part)) for part in _PARTS)] for target, far in distances.items()]
+    rows = [[target, *(number(look(far, part)) for part in _PARTS)] for target, far in distances.items()]
     kept = run.grams(epoch) or {}
     pictures = [matrix("class means" if part == "embeddings" else part, kept[part]) for part in _PARTS if part in kept]
     return card(title, *pictures, table([f"epoch {epoch}", ""], numbers), table(["distance to", *_PARTS], rows),
                 note=f"{counts_line(run.counts)}. {run.path}")
-
-
-def _at(record: Any, *path: str) -> float | None:
-    for key in path:
-        record = record.get(key) if isinstance(record, Mapping) else None
-    return record

@@ -16,7 +16,7 @@ import numpy as np
 from neuralcollapse.checks import OutsideTheory
 from neuralcollapse.counts import ClassCounts
 from neuralcollapse.experiments.config import TrainConfig
-from neuralcollapse.experiments.remedied import made_loss
+from neuralcollapse.experiments.remedied import chosen_remedy
 from neuralcollapse.predict import Geometry, predict, target_geometry
 from neuralcollapse.steer import Remedy, VSLoss, advise
 from neuralcollapse.steer.class_geometry import merging_ridges
@@ -25,6 +25,7 @@ LIMIT = "loss"
 """The name of the target that is the limit of a run's own loss."""
 
 _DISTINCT_COUNTS = 40  # up to which the geometry at a ridge is solved within a fraction of a second
+_FEW, _BETWEEN = ClassCounts([8, 8, 1, 1]), 0.5  # where it shows whether a ridge moves a geometry
 _SAME = 1e-6  # distance below which two geometries are one
 
 
@@ -58,7 +59,7 @@ class Expected:
     @classmethod
     def of(cls, config: TrainConfig, counts: ClassCounts) -> Expected:
         """What these settings lead to for these training counts."""
-        return cls(made_loss(config, counts), config.head, config.sampling == "oversampled", config.head_bias)
+        return cls(chosen_remedy(config, counts), config.head, config.sampling == "oversampled", config.head_bias)
 
     @property
     def counts(self) -> ClassCounts:
@@ -181,9 +182,9 @@ class Expected:
         OutsideTheory
             Temperatures by label, whose logits belong to no posterior.
         """
-        loss = None if self.remedy.name == "scl" else self.remedy.loss()
-        vectors = loss.vectors if isinstance(loss, VSLoss) else {}
-        if vectors.get("delta") is not None and isinstance(loss, VSLoss) and loss.temperature == "label":
+        loss = self._loss
+        vectors = {} if loss is None else loss.vectors
+        if loss is not None and vectors["delta"] is not None and loss.temperature == "label":
             raise OutsideTheory("logits trained under label temperatures are those of no posterior: there is no prior "
                                 "to take out of them; refit the head instead")
         weight = vectors.get("weight")
@@ -191,6 +192,35 @@ class Expected:
         found = {"delta": vectors.get("delta"), "iota": vectors.get("iota"),
                  "prior": prior if weight is None else prior * weight}
         return {name: values for name, values in found.items() if values is not None}
+
+    @property
+    def _loss(self) -> VSLoss | None:
+        """The loss of logits; None for one of features, or a head."""
+        loss = None if self.remedy.name == "scl" else self.remedy.loss()
+        return loss if isinstance(loss, VSLoss) else None
+
+    @property
+    def at_every_ridge(self) -> bool:
+        """Whether the prediction is one geometry, whatever the ridge: a frame, or a loss that makes classes alike.
+
+        Examples
+        --------
+        >>> [Expected.of(TrainConfig(loss=loss), ClassCounts([9, 3])).at_every_ridge
+        ...  for loss in ("ldt", "weighted-ldt")]
+        [False, True]
+        """
+        few = replace(self, remedy=replace(self.remedy, counts=_FEW))
+        limit, other = few.geometry_or_nearest(), few.geometry_or_nearest(_BETWEEN)
+        return limit.classifiers.distance_to(other.classifiers) < _SAME
+
+    @property
+    def untempered(self) -> bool:
+        """Whether temperatures would move the prediction: a learned head, and a loss of logits without any."""
+        loss = self._loss
+        if loss is None or self.head != "learned":
+            return False
+        delta = loss.vectors["delta"]
+        return delta is None or bool(np.ptp(delta) == 0)
 
     @property
     def advised(self) -> str | None:

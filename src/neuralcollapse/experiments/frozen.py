@@ -53,6 +53,34 @@ class Frozen:
     ridge: float | None
     feature_penalty: float | None
 
+    @classmethod
+    def of_run(cls, run: Run) -> Frozen:
+        """Load a run's last checkpoint and data, and go through both parts once.
+
+        Raises
+        ------
+        InvalidInput
+            A run without a checkpoint that can be read, or whose data set is not there any more.
+        """
+        config = TrainConfig(**run.config)
+        data = load_data(config)
+        with reproducible(config.threads):
+            session = Session(config, data)
+            return cls.of_session(session, _restore(session, run))
+
+    @classmethod
+    def of_session(cls, session: Session, epoch: int) -> Frozen:
+        """The features of a session as it is."""
+        data, layer = session.data, session.head
+        head, features = session.config.ridges(float(data.counts.n))
+        parts = ((data.inputs, data.labels), (data.test_inputs, data.test_labels))
+        (labels, train), (test_labels, test) = (labelled_rows(own, session.features(inputs).cpu())
+                                                for inputs, own in parts)
+        return cls((train, labels), (test, test_labels), layer.weight.detach().cpu(),
+                   None if layer.bias is None else layer.bias.detach().cpu(), data.counts, epoch,
+                   Expected.of(session.config, data.counts), (head * features) ** 0.5 or None,
+                   session.config.feature_penalty or None)
+
     def rescue(self, ridge: float | None = None) -> list[ClassVerdict]:
         """The verdict on every class: safe, or what would save it (`steer.rescue`).
 
@@ -75,14 +103,15 @@ class Frozen:
         Parameters
         ----------
         remedies : names, optional
-            All when left out.
+            All when left out. One asked for twice, or under two of its names, is scored once.
         """
-        names = [entry.name for entry in POSTHOC] if remedies is None else list(remedies)
+        asked = [entry.name for entry in POSTHOC] if remedies is None else remedies
+        names = list(dict.fromkeys(POSTHOC[name].name for name in asked))
         refused: dict[str, str] = {}
         options: dict[str, dict[str, Any]] = {}
         for name in names:
             try:
-                options[name] = self._options(POSTHOC[name].name)
+                options[name] = self._options(name)
             except OutsideTheory as refusal:
                 refused[name] = str(refusal)
         rows = iter(evaluate_posthoc(self.train, self.test, self.weight, self.bias, options, counts=self.counts))
@@ -96,33 +125,6 @@ class Frozen:
             return {}
         # Where λ is unknown, the remedy finds its own or takes the limit.
         return {"geometry": self.expected.geometry, "ridge": self.ridge}
-
-
-def freeze(run: Run) -> Frozen:
-    """Load a run's last checkpoint and data, and go through both parts once.
-
-    Raises
-    ------
-    InvalidInput
-        A run without a checkpoint that can be read, or whose data set is not there any more.
-    """
-    config = TrainConfig(**run.config)
-    data = load_data(config)
-    with reproducible(config.threads):
-        session = Session(config, data)
-        return frozen(session, _restore(session, run))
-
-
-def frozen(session: Session, epoch: int) -> Frozen:
-    """The features of a session as it is."""
-    data, layer = session.data, session.head
-    head, features = session.config.ridges(float(data.counts.n))
-    parts = ((data.inputs, data.labels), (data.test_inputs, data.test_labels))
-    (labels, train), (test_labels, test) = (labelled_rows(own, session.features(inputs).cpu()) for inputs, own in parts)
-    return Frozen((train, labels), (test, test_labels), layer.weight.detach().cpu(),
-                  None if layer.bias is None else layer.bias.detach().cpu(), data.counts, epoch,
-                  Expected.of(session.config, data.counts), (head * features) ** 0.5 or None,
-                  session.config.feature_penalty or None)
 
 
 def _restore(session: Session, run: Run) -> int:

@@ -18,6 +18,7 @@ import torch
 from torch import distributed
 
 from neuralcollapse.checks import InvalidInput
+from neuralcollapse.measure.sharing import processes
 
 T = TypeVar("T")
 
@@ -59,11 +60,6 @@ def rank() -> int:
     if processes() > 1:
         return distributed.get_rank()
     return int(os.environ.get("RANK", "0")) if "LOCAL_RANK" in os.environ else 0
-
-
-def processes() -> int:
-    """How many processes train together."""
-    return distributed.get_world_size() if distributed.is_available() and distributed.is_initialized() else 1
 
 
 def from_first(find: Callable[[], T]) -> T:

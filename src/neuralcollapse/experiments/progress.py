@@ -10,7 +10,9 @@ from rich.live import Live
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
+from neuralcollapse.experiments.records import look
 from neuralcollapse.experiments.train import EpochReport
+from neuralcollapse.notebook import number
 
 # Rows that stay in the live table; older ones are in the history.
 _ROWS = 12
@@ -76,24 +78,11 @@ class TrainProgress:
         for column in table.columns:
             column.justify = "right"
         for record in self._rows[-_ROWS:]:
-            values = (_value(record, path) for path in _COLUMNS.values())
-            table.add_row(str(record["epoch"]), *map(_shown, values))
+            values = (look(record, *path) for path in _COLUMNS.values())
+            table.add_row(str(record["epoch"]), *map(number, values))
         return Group(table, self._bar)
 
 
 def _line(record: dict[str, Any]) -> str:
-    values = {title: _value(record, path) for title, path in _COLUMNS.items()}
-    return "  ".join(f"{title} {_shown(value)}" for title, value in values.items() if value is not None)
-
-
-def _value(record: dict[str, Any], path: tuple[str, ...]) -> float | None:
-    value: Any = record
-    for key in path:
-        value = value.get(key) if isinstance(value, dict) else None
-    return value
-
-
-def _shown(value: float | None) -> str:
-    if value is None:
-        return "–"
-    return f"{value:.3g}" if value >= 1e-3 else f"{value:.1e}"
+    values = {title: look(record, *path) for title, path in _COLUMNS.items()}
+    return "  ".join(f"{title} {number(value)}" for title, value in values.items() if value is not None)

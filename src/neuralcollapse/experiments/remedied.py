@@ -26,7 +26,7 @@ from neuralcollapse.steer import (
 from neuralcollapse.steer.contrastive import unit
 
 
-def make_loss(config: TrainConfig, counts: ClassCounts) -> nn.Module:
+def training_loss(config: TrainConfig, counts: ClassCounts) -> nn.Module:
     """The training loss, a mean over samples: of logits, or of features (`SupConLoss`).
 
     Raises
@@ -36,12 +36,12 @@ def make_loss(config: TrainConfig, counts: ClassCounts) -> nn.Module:
 
     Examples
     --------
-    >>> make_loss(TrainConfig(loss="vs", loss_options={"gamma": 0.1, "tau": 0.75}), ClassCounts([50, 5]))
+    >>> training_loss(TrainConfig(loss="vs", loss_options={"gamma": 0.1, "tau": 0.75}), ClassCounts([50, 5]))
     VSLoss.vs(ClassCounts(50, 5), gamma=0.1, tau=0.75)
     """
     if config.loss == "ce" and not config.loss_options:
         return nn.CrossEntropyLoss()
-    loss = made_loss(config, counts).loss()
+    loss = chosen_remedy(config, counts).loss()
     if not isinstance(loss, VSLoss | SupConLoss):
         raise InvalidInput(f"loss '{config.loss}' is a head: give head etf or seli, and a loss of logits")
     if isinstance(loss, SupConLoss) and config.head != "learned":
@@ -50,7 +50,7 @@ def make_loss(config: TrainConfig, counts: ClassCounts) -> nn.Module:
     return loss
 
 
-def made_loss(config: TrainConfig, counts: ClassCounts) -> Remedy:
+def chosen_remedy(config: TrainConfig, counts: ClassCounts) -> Remedy:
     """The remedy that the settings name, with its parameters; for "auto" the one that `advise` recommends."""
     if config.loss != "auto":
         return Remedy(REMEDIES[config.loss].name, counts, config.loss_options)
@@ -71,7 +71,7 @@ def put_head(model: nn.Module, config: TrainConfig, counts: ClassCounts) -> nn.M
     return model
 
 
-def contrasted(loss: SupConLoss) -> Callable[[nn.Module, tuple[Tensor]], tuple[Tensor]]:
+def contrast_features(loss: SupConLoss) -> Callable[[nn.Module, tuple[Tensor]], tuple[Tensor]]:
     """A hook before a head: it is given, and measured on, the features as the contrastive loss compares them."""
     def on_the_sphere(_: nn.Module, inputs: tuple[Tensor]) -> tuple[Tensor]:
         features = inputs[0].relu() if loss.nonnegative else inputs[0]
@@ -80,14 +80,14 @@ def contrasted(loss: SupConLoss) -> Callable[[nn.Module, tuple[Tensor]], tuple[T
     return on_the_sphere
 
 
-def bound(config: TrainConfig, labels: Int[np.ndarray, " n"]) -> Int[np.ndarray, " m"]:
+def binding_positions(config: TrainConfig, labels: Int[np.ndarray, " n"]) -> Int[np.ndarray, " m"]:
     """Positions of the samples that stand in every batch: one of each class where batches are bound, else none."""
     if config.sampling != "binding":
         return np.zeros(0, dtype=np.int64)
     return np.array(binding_examples(labels, config.seed), dtype=np.int64)
 
 
-def drawn(config: TrainConfig, labels: Int[np.ndarray, " n"]) -> Int[np.ndarray, " m"]:
+def epoch_positions(config: TrainConfig, labels: Int[np.ndarray, " n"]) -> Int[np.ndarray, " m"]:
     """Positions of the samples of an epoch: every one once, or every class filled up to the largest at random.
 
     Raises

@@ -56,10 +56,24 @@ class Run:
 
     Made by `Run.open`; every property is read from disk once, when first asked for.
 
+    Parameters
+    ----------
+    path : Path
+        The folder.
+
     Raises
     ------
     InvalidInput
         A folder that is not a run, or a file in it that cannot be read as what it should be.
+
+    Examples
+    --------
+    >>> from tempfile import TemporaryDirectory
+    >>> from neuralcollapse import TrainConfig, train
+    >>> with TemporaryDirectory() as folder:
+    ...     run = train(TrainConfig(epochs=2, threads=1, model_options={"width": 8}), f"{folder}/run")
+    ...     Run.open(f"{folder}/run")
+    Run('...run', 2 epochs measured, finished=True)
     """
 
     def __init__(self, path: Path):

@@ -13,8 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from neuralcollapse.experiments.batches import labelled_rows, read_ahead
-from neuralcollapse.experiments.processes import processes
-from neuralcollapse.measure.sharing import summed
+from neuralcollapse.measure.sharing import processes, summed
 
 # Inputs per batch: activations that stay in a CPU's cache ran twice as fast as batches of 1,024 images.
 _BYTES = {"cpu": 2**19}

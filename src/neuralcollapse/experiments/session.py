@@ -22,7 +22,7 @@ import torch
 from torch import Tensor, distributed, nn
 from torch.nn import functional as F
 
-from neuralcollapse.checks import InvalidInput
+from neuralcollapse.checks import InvalidInput, finite_or_none
 from neuralcollapse.experiments.batches import Batches, epoch_seed, labelled_rows, own_stretch
 from neuralcollapse.experiments.config import TrainConfig
 from neuralcollapse.experiments.data import Data, augmentation
@@ -30,11 +30,17 @@ from neuralcollapse.experiments.expected import Expected
 from neuralcollapse.experiments.label_noise import with_label_noise
 from neuralcollapse.experiments.models import build_model
 from neuralcollapse.experiments.optimiser import make_optimizer
-from neuralcollapse.experiments.processes import join_processes, processes, rank
-from neuralcollapse.experiments.remedied import bound, contrasted, drawn, make_loss, put_head
+from neuralcollapse.experiments.processes import join_processes, rank
+from neuralcollapse.experiments.remedied import (
+    binding_positions,
+    contrast_features,
+    epoch_positions,
+    put_head,
+    training_loss,
+)
 from neuralcollapse.experiments.score import Scored
 from neuralcollapse.measure import Measurement, measure_model
-from neuralcollapse.measure.sharing import summed
+from neuralcollapse.measure.sharing import processes, summed
 from neuralcollapse.measure.wrapped import evaluating
 from neuralcollapse.predict import Geometry
 from neuralcollapse.steer import SupConLoss
@@ -70,9 +76,9 @@ class Session:
                             tokens=data.tokens, next_token=data.labels.ndim > 1,
                             **config.model_options)
         model = put_head(model, config, data.counts)
-        self._loss = make_loss(config, data.counts).to(device)
+        self._loss = training_loss(config, data.counts).to(device)
         if isinstance(self._loss, SupConLoss):
-            model.get_submodule("head").register_forward_pre_hook(contrasted(self._loss))
+            model.get_submodule("head").register_forward_pre_hook(contrast_features(self._loss))
         if len(data.shape) == 3:  # convolutions, norms and pooling: 1.3 to 1.6 times as fast on a CPU
             # torch's annotations leave this form of `to` out.
             model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -130,12 +136,12 @@ class Session:
                                             targets=self.targets, shared=processes() > 1)
             train.share()
         recall = test.recall
-        return {"train": {"loss": finite(train.loss), "accuracy": train.accuracy},
-                "test": {"loss": finite(test.loss), "accuracy": test.accuracy,
-                         "balanced_accuracy": finite(recall.mean()),
+        return {"train": {"loss": finite_or_none(train.loss), "accuracy": train.accuracy},
+                "test": {"loss": finite_or_none(test.loss), "accuracy": test.accuracy,
+                         "balanced_accuracy": finite_or_none(recall.mean()),
                          "majority_accuracy": _mean(recall[~counts.minority]),
                          "minority_accuracy": _mean(recall[counts.minority]),
-                         "per_class_accuracy": [finite(value) for value in recall]}}, measurement
+                         "per_class_accuracy": [finite_or_none(value) for value in recall]}}, measurement
 
     def fits_every_sample(self) -> bool:
         """Whether training error is zero after the last epoch, where `terminal_epochs` waits for that.
@@ -278,15 +284,11 @@ def _lone_sample_named(samples: int) -> Iterator[None]:
                            "give a larger batch_size, or a model without batch norm") from None
 
 
-def finite(value: float) -> float | None:
-    """A number for JSON: None in place of NaN and Inf."""
-    return float(value) if np.isfinite(value) else None
-
-
 def _drawn(config: TrainConfig, labels: Int[Tensor, "n ..."]) -> tuple[Int[Tensor, " m"], Int[Tensor, " b"]]:
     """Positions of the samples of an epoch, and of those in every batch."""
     if labels.ndim == 1:
-        every, common = (torch.from_numpy(at(config, labels.numpy())) for at in (drawn, bound))
+        every, common = (torch.from_numpy(at(config, labels.numpy())) for at in
+                         (epoch_positions, binding_positions))
         return every, common
     if config.sampling != "natural":
         raise InvalidInput(f"sampling '{config.sampling}' needs one label a sample, got one at each position")
@@ -305,4 +307,4 @@ def _single(values: Tensor) -> Tensor:
 
 
 def _mean(values: Float[np.ndarray, " c"]) -> float | None:
-    return finite(values.mean()) if values.size else None
+    return finite_or_none(values.mean()) if values.size else None

@@ -20,10 +20,11 @@ from neuralcollapse.experiments.checkpoint import pack, unpack
 from neuralcollapse.experiments.clock import Clock
 from neuralcollapse.experiments.config import TrainConfig
 from neuralcollapse.experiments.data import load_data
-from neuralcollapse.experiments.frozen import frozen
-from neuralcollapse.experiments.processes import from_first, join_processes, lost_processes_named, processes, rank
+from neuralcollapse.experiments.frozen import Frozen
+from neuralcollapse.experiments.processes import from_first, join_processes, lost_processes_named, rank
 from neuralcollapse.experiments.run import FORMAT, GRAMS_UP_TO, Run, RunFolder, require_free
 from neuralcollapse.experiments.session import Session, reproducible
+from neuralcollapse.measure.sharing import processes
 from neuralcollapse.rooms import open_room
 
 open_room(__name__)  # `neuralcollapse.experiments.train` is this module once it has been imported
@@ -88,13 +89,16 @@ def train(config: TrainConfig | None, out: str | Path, resume: bool = False,
     ([1, 2], ['accuracy', 'balanced_accuracy'])
     """
     if resume:
-        config = _settings_of(Run.open(out), config)
-        if _complete(Run.open(out)):
-            return Run.open(out)
+        run = Run.open(out)
+        config = _settings_of(run, config)
+        if _complete(run):
+            return run
     elif config is None:
         raise InvalidInput("train needs a configuration, got none and nothing to resume")
     else:
         require_free(out)
+    # Before the data: a device that the processes cannot share is refused at once, and `reproducible` keeps the random
+    # state of the device that accelerate chooses here. `Session` is then told the same again.
     join_processes(config.device)
     data = load_data(config)
     with lost_processes_named(), reproducible(config.threads), ExitStack() as held:
@@ -102,7 +106,7 @@ def train(config: TrainConfig | None, out: str | Path, resume: bool = False,
         clock = _resumed(folder, session, held) if resume else _created(folder, session, held)
         _loop(session, folder, clock, on_epoch)
         if rank() == 0 and session.data.counts.k <= GRAMS_UP_TO:
-            folder.save_rescue([verdict.to_dict() for verdict in frozen(session, clock.epoch).rescue()])
+            folder.save_rescue([verdict.to_dict() for verdict in Frozen.of_session(session, clock.epoch).rescue()])
     return Run.open(out)
 
 

@@ -12,6 +12,11 @@ from torch import Tensor, distributed
 from neuralcollapse.measure.merging import Moments, merged
 
 
+def processes() -> int:
+    """How many processes torch.distributed runs; 1 without it."""
+    return distributed.get_world_size() if distributed.is_available() and distributed.is_initialized() else 1
+
+
 def shared_moments(own: Moments) -> Moments:
     """The moments of every process's samples together, the same in all of them.
 

@@ -53,9 +53,8 @@ def render_comparison(runs: ComparedRuns) -> str:
     page = Page(f"{len(runs.runs)} runs · neuralcollapse comparison")
     unfinished = sum(not one.run.finished for one in runs.runs)
     state = f"{unfinished} of {len(runs.runs)} still training" if unfinished else "all finished"
-    differ = f"They differ in {', '.join(runs.differing)}." if runs.differing else "All of their settings are the same."
     body = [f'<header><p class="kicker">neuralcollapse comparison</p><h1>{len(runs.runs)} runs</h1>'
-            f'{paragraph(f"{differ} {state.capitalize()}.", "subtitle")}</header>',
+            f'{paragraph(f"{runs.difference} {state.capitalize()}.", "subtitle")}</header>',
             section("problems", "What is missing", *map(paragraph, runs.problems)),
             section("curves", "Over training", page.figure(curves(runs), "curves", titled=False)),
             section("last", "Last measured numbers", _means(runs), table(last_numbers(runs))),

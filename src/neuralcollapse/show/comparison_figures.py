@@ -7,9 +7,10 @@ from collections.abc import Sequence
 import numpy as np
 
 from neuralcollapse.experiments.comparison import ComparedRun, ComparedRuns
+from neuralcollapse.experiments.records import look
 from neuralcollapse.show.charts import Curve, ManyRuns, Panel, widely_spread
 from neuralcollapse.show.palette import MARKERS, short_names
-from neuralcollapse.show.reading import as_number, look
+from neuralcollapse.show.reading import as_number
 from neuralcollapse.show.ticks import log_spaced
 from neuralcollapse.show.wording import number, setting
 

@@ -11,6 +11,7 @@ import warnings
 from jaxtyping import Float
 import numpy as np
 
+from neuralcollapse.experiments.records import look
 from neuralcollapse.predict import (
     CollapseSafety,
     Geometry,
@@ -24,9 +25,8 @@ from neuralcollapse.predict.estimates import nearest_ridge
 from neuralcollapse.predict.path import ridge_path
 from neuralcollapse.show.charts import Curve, Mark, Panel, Sweep, widely_spread
 from neuralcollapse.show.class_axis import ONE_BY_ONE
-from neuralcollapse.show.levels import centred_grams
 from neuralcollapse.show.path_figures import event_marks, path_distances, path_shapes
-from neuralcollapse.show.reading import Reading, as_number, look
+from neuralcollapse.show.reading import Reading, as_number
 from neuralcollapse.show.wording import number
 
 if TYPE_CHECKING:
@@ -116,8 +116,8 @@ def nearest_along(path: RidgePath, reading: Reading) -> RidgeEstimate | None:
 def gram_distance(reading: Reading, geometry: Geometry) -> dict[str, float]:
     """How far the last measured Grams are from a geometry whose class means are centred as the measured ones."""
     kept = reading.grams(reading.last_epoch)
-    predicted = centred_grams(geometry, reading.center)
-    return {part: _apart(kept[part], predicted[part]) for part in _PARTS if part in kept}
+    predicted = geometry.centred(reading.center)
+    return {part: getattr(predicted, part).distance_to_product(kept[part]) for part in _PARTS if part in kept}
 
 
 def _attempted(reading: Reading, solve: Callable[[Reading], Found]) -> Found | None:
@@ -177,11 +177,6 @@ def _penalties(reading: Reading) -> tuple[float, float] | None:
 
 def _ridge(penalties: tuple[float, float] | None) -> float | None:
     return None if penalties is None or min(penalties) == 0 else RidgePair(*penalties).ridge
-
-
-def _apart(measured: Float[np.ndarray, "k k"], predicted: Float[np.ndarray, "k k"]) -> float:
-    sizes = np.linalg.norm(measured), np.linalg.norm(predicted)
-    return float(np.linalg.norm(measured / sizes[0] - predicted / sizes[1])) if min(sizes) > 0 else float("nan")
 
 
 def _curve_chart(found: AlongDecay, estimate: RidgeEstimate, marks: tuple[Mark, ...]) -> Sweep:

@@ -6,10 +6,10 @@ import math
 
 from neuralcollapse.predict import CollapseSafety
 from neuralcollapse.predict.estimates import RidgeEstimate
-from neuralcollapse.show.along import event_name
 from neuralcollapse.show.decay import AlongDecay
+from neuralcollapse.show.path_figures import told
 from neuralcollapse.show.sentences import Sentence
-from neuralcollapse.show.wording import number
+from neuralcollapse.show.wording import number, ratio
 
 _AGREE = 1.25  # own and nearest λ within this factor agree
 _OUTSIDE = 0.15  # distance from which even the nearest geometry is not that of the network
@@ -76,7 +76,7 @@ def _agreement(found: AlongDecay) -> str:
             f"features ({_at_own(found)}).")
     side = "above" if estimate.ridge > own else "below"
     least = "at least " if not found.path.ridges[0] * 1.01 < estimate.ridge else ""
-    text = f"No: the nearest λ is {least}{_times(factor)} {side} its own ({_at_own(found)}). "
+    text = f"No: the nearest λ is {least}{ratio(factor)} {side} its own ({_at_own(found)}). "
     if estimate.distance > _OUTSIDE:
         return f"{text}As even the nearest geometry is far, the network is outside the model of free features."
     return (f"{text}Either training has not converged yet, or the network is outside the model: its layers restrain "
@@ -102,7 +102,7 @@ def _merging(found: AlongDecay) -> str:
                 f"{groups}.")
     if safety.safe:
         return (f"Its λ merges no classes: the first collapse is at λ = {number(safety.safe_ridge)}, "
-                f"{_times(safety.safe_ridge / safety.ridge)} as large.")
+                f"{ratio(safety.safe_ridge / safety.ridge)} as large.")
     return f"No two classes have merged, but dimensions are lost from λ = {number(safety.safe_ridge)} on."
 
 
@@ -120,11 +120,8 @@ def _safe_decay(safety: CollapseSafety, penalties: tuple[float, float], n: float
 
 
 def _thresholds(found: AlongDecay) -> str:
-    events = found.path.events
-    shown = events if len(events) <= 4 else (*events[:2], *events[-2:])
-    unsure = "" if all(event.confirmed for event in events) else " The solutions do not confirm all of them."
-    told = [f"from λ = {number(event.ridge)} on {event_name(event)}" for event in shown]
-    return f"F{'; '.join(told)[1:]}.{unsure}"
+    unsure = "" if all(event.confirmed for event in found.path.events) else " The solutions do not confirm all of them."
+    return f"F{told(found.path.events)[1:]}{unsure}"
 
 
 def _balanced(found: AlongDecay) -> bool:
@@ -139,7 +136,3 @@ def _names(group: tuple[str, ...]) -> str:
 def _penalty(value: float) -> str:
     """Penalties are small and typed by hand: as many digits as were given, up to three."""
     return f"{value:.3g}"
-
-
-def _times(factor: float) -> str:
-    return f"{factor:,.0f}×" if factor >= 9.95 else f"{factor:.1f}×"

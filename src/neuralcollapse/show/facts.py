@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from jaxtyping import Bool, Float
 import numpy as np
 
+from neuralcollapse.experiments.records import look
 from neuralcollapse.gram import Gram
 from neuralcollapse.show.class_axis import split_cosines
-from neuralcollapse.show.reading import Reading, as_number, look
+from neuralcollapse.show.reading import Reading, as_number
 
 PAIRS = (("majority_majority", "two majority classes"), ("majority_minority", "a majority and a minority class"),
          ("minority_minority", "two minority classes"))

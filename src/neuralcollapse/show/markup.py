@@ -188,10 +188,14 @@ def _columns(title: str, first: str, names: Iterable[str],
     return Table(title, [first, *(name for name, _, _ in columns)], rows)
 
 
+def colour_ticks(limit: float) -> list[str]:
+    """What stands below the colour scale, from one end to the other: strength follows the square root."""
+    return [number(limit * sign * step * step, 2) for sign, step in ((-1, 1), (-1, 0.5), (1, 0), (1, 0.5), (1, 1))]
+
+
 def colour_bar(limit: float) -> str:
     """The one colour scale of all heatmaps, with its ends and middle."""
-    steps = np.linspace(-1, 1, 5)
-    ticks = "".join(f"<span>{escape(number(limit * float(np.sign(s) * s * s), 2))}</span>" for s in steps)
+    ticks = "".join(f"<span>{escape(tick)}</span>" for tick in colour_ticks(limit))
     return f'<div class="colour-bar" aria-hidden="true"><div class="ramp"></div><div class="ticks">{ticks}</div></div>'
 
 

@@ -127,6 +127,14 @@ def save_prediction(geometry: Geometry, path: str | Path) -> Path:
     ------
     InvalidInput
         Another suffix, or a place that cannot be written.
+
+    Examples
+    --------
+    >>> from tempfile import TemporaryDirectory
+    >>> from neuralcollapse import predict
+    >>> with TemporaryDirectory() as folder:
+    ...     save_prediction(predict([10, 10, 1, 1]), f"{folder}/seli.svg").name
+    'seli.svg'
     """
     return save_picture(f"Predicted: {target_name(geometry.loss)}", lambda: prediction_charts(geometry),
                         lambda: prediction_figure(geometry), path)

@@ -14,6 +14,7 @@ import numpy as np
 
 from neuralcollapse.checks import InvalidInput, NotConverged, positive_number
 from neuralcollapse.counts import ClassCounts
+from neuralcollapse.experiments.records import look
 from neuralcollapse.experiments.run import last_epoch
 from neuralcollapse.predict import Geometry, target_geometry
 
@@ -248,15 +249,6 @@ class Reading:
     def _last_table(self, name: str) -> Mapping[str, Any]:
         table = look(self.history[-1], "measurement", name) if self.measured else None
         return table if isinstance(table, Mapping) else {}
-
-
-def look(record: Any, *path: str) -> Any:
-    """The value at a path of nested dictionaries, None where the path ends early."""
-    for key in path:
-        if not isinstance(record, Mapping):
-            return None
-        record = record.get(key)
-    return record
 
 
 def as_number(value: Any) -> float:

@@ -45,6 +45,15 @@ def write_report(run: RunLike | str | Path, path: str | Path | None = None) -> P
     ------
     InvalidInput
         Not a run folder, or a place that cannot be written.
+
+    Examples
+    --------
+    >>> from tempfile import TemporaryDirectory
+    >>> from neuralcollapse import TrainConfig, train
+    >>> with TemporaryDirectory() as folder:
+    ...     run = train(TrainConfig(epochs=2, threads=1, model_options={"width": 8}), f"{folder}/run")
+    ...     write_report(run).name
+    'report.html'
     """
     if isinstance(run, (str, Path)):
         from neuralcollapse.experiments.run import Run

@@ -184,6 +184,15 @@ def summary_figure(run: RunLike) -> Figure:
     -------
     matplotlib.figure.Figure
         With fewer parts where the run has no Grams or no test accuracy.
+
+    Examples
+    --------
+    >>> from tempfile import TemporaryDirectory
+    >>> from neuralcollapse import TrainConfig, train
+    >>> with TemporaryDirectory() as folder:
+    ...     run = train(TrainConfig(epochs=2, threads=1, model_options={"width": 8}), f"{folder}/run")
+    ...     len(summary_figure(run).subfigs)
+    4
     """
     from matplotlib.figure import Figure
 

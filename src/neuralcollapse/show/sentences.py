@@ -7,6 +7,7 @@ comparison follows from the numbers; where a run is far from what theory predict
 from __future__ import annotations
 
 from dataclasses import dataclass
+import shlex
 
 import numpy as np
 
@@ -49,6 +50,15 @@ def verdict(run: RunLike | Reading) -> list[Sentence]:
     -------
     list of Sentence
         One sentence alone when nothing has been measured yet.
+
+    Examples
+    --------
+    >>> from tempfile import TemporaryDirectory
+    >>> from neuralcollapse import TrainConfig, train
+    >>> with TemporaryDirectory() as folder:
+    ...     run = train(TrainConfig(epochs=2, threads=1, model_options={"width": 8}), f"{folder}/run")
+    ...     [sentence.topic for sentence in verdict(run)][:2]
+    ['Geometry', 'Classifiers']
     """
     reading = Reading.of(run)
     if not reading.measured:
@@ -158,7 +168,8 @@ def _lengths(reading: Reading, part: str, what: str) -> str:
     name = in_a_sentence(reading.target)
     start = f"Minority {what} are {measured_text}{'' if _equal(found.measured) else ' than majority ones'}"
     differ = not _equal(found.measured) and not _equal(predicted) and (found.measured > 1) != (predicted > 1)
-    return f"{start}; {name} predicts {'the opposite: ' if differ else ''}{predicted_text}."
+    how = "the opposite: " if differ else "them " if _equal(predicted) else ""
+    return f"{start}; {name} predicts {how}{predicted_text}."
 
 
 def _equal_lengths(reading: Reading, part: str, what: str) -> str:
@@ -252,6 +263,8 @@ def _longer_training(reading: Reading) -> str:
         return "The distance was still falling over the second half of training: more epochs bring it closer."
     if reading.counts.balanced:
         return "The distance has stopped falling."
+    if reading.expected is not None and reading.expected.at_every_ridge:
+        return "The distance has stopped falling."
     return ("The distance has stopped falling. The prediction is the limit of vanishing regularisation, which is "
             "approached only logarithmically: any real weight decay keeps a network short of it.")
 
@@ -260,9 +273,11 @@ def _gap_advice(reading: Reading) -> str:
     gap = accuracy_gap(reading)
     if gap is None or reading.counts.balanced or not gap.clear or gap.value <= 0:
         return ""
+    if reading.expected is not None and not reading.expected.untempered:
+        return ""
     return ("If minority classes matter: class weights and logit offsets leave this limit geometry where it is, while "
             "label- or class-dependent temperatures (LDT, CDT, VS) move it (Behnia et al. 2023); compare with "
-            "`neuralcollapse predict --loss ldt`.")
+            f"`neuralcollapse advise {shlex.quote(str(reading.run.path))}`.")
 
 
 def _capital(text: str) -> str:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import numpy as np
 from rich.console import Console
 from rich.markup import escape
 
-from neuralcollapse.show.console import print_table, sketch
+from neuralcollapse.console import print_table, sketch
+from neuralcollapse.notebook import number
 
 if TYPE_CHECKING:  # it loads torch
     from neuralcollapse.simulate import Simulation
@@ -31,8 +31,8 @@ def print_simulation(runs: Simulation, console: Console) -> None:
         if c in runs.diverged:
             rows.append([*row, "diverged", "", "", "", f"found after step {runs.diverged[c]:,}"])
             continue
-        row += [_number(runs[f"{target}/{part}"][c, -1]) for part in _PARTS.values()]
-        rows.append([*row, _number(runs["margin"][c, -1]), sketch(console, runs[f"{target}/classifiers"][c], _WIDTH)])
+        row += [number(runs[f"{target}/{part}"][c, -1]) for part in _PARTS.values()]
+        rows.append([*row, number(runs["margin"][c, -1]), sketch(console, runs[f"{target}/classifiers"][c], _WIDTH)])
     print_table(console, headings, rows, left=0)
     if len(runs) > _SHOWN:
         console.print(f"  ({len(runs) - _SHOWN:,} more runs: --json or --out has them)", highlight=False)
@@ -40,9 +40,3 @@ def print_simulation(runs: Simulation, console: Console) -> None:
                      for name in ("ridge", "step"))
     console.print(f"\nRidge λ {ridges} with the loss summed over samples; step {sizes}. The margin is the smallest "
                   "over ‖W‖‖H‖.", style="dim", highlight=False)
-
-
-def _number(value: float) -> str:
-    if not np.isfinite(value):
-        return "–"
-    return f"{value:.3g}" if value >= 1e-3 else f"{value:.1e}"

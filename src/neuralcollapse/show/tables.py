@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from neuralcollapse.experiments.records import look
 from neuralcollapse.show.facts import (
     accuracy_gap,
     comparable_norms,
@@ -21,7 +22,7 @@ from neuralcollapse.show.facts import (
 )
 from neuralcollapse.show.markup import Table
 from neuralcollapse.show.palette import in_a_sentence, target_name
-from neuralcollapse.show.reading import PARTS, Reading, RunLike, look
+from neuralcollapse.show.reading import PARTS, Reading, RunLike
 from neuralcollapse.show.wording import cosine, degrees, number, percent, plain
 
 _MOST_CLASSES = 1_000
@@ -45,11 +46,11 @@ def tiles(reading: Reading) -> list[Tile]:
     if not reading.measured:
         return []
     found = []
-    for part, what in (("classifiers", "classifiers"), ("embeddings", "embeddings")):
+    for part in ("classifiers", "embeddings"):
         near = [reading.last_distance(part, target) for target in reading.targets[:2]]
         if near[0] is not None:
             beside = f"to {in_a_sentence(reading.targets[1])}: {number(near[1], 2)}" if len(near) > 1 else "of 1.41"
-            found.append(Tile(number(near[0], 2), f"distance to {target_name(reading.target)}, {what}", beside))
+            found.append(Tile(number(near[0], 2), f"distance to {target_name(reading.target)}, {part}", beside))
     size = lengths(reading, "classifiers")
     if size.measured is not None and np.isfinite(size.measured):
         beside = f"{target_name(reading.target)} predicts {_times(size.predicted[reading.target])}"

@@ -13,12 +13,12 @@ from rich.cells import cell_len
 from rich.console import Console
 from rich.markup import escape
 
+from neuralcollapse.console import print_table, sketch
 from neuralcollapse.notebook import number, spread
 from neuralcollapse.predict import CollapseSafety, Geometry
 from neuralcollapse.predict.path import RidgePath
 from neuralcollapse.show.along import KINDS, event_line, summarise
 from neuralcollapse.show.class_axis import split_cosines
-from neuralcollapse.show.console import print_table, sketch
 from neuralcollapse.show.facts import PAIRS, norm_ratio
 from neuralcollapse.show.path_figures import limit_name
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from jaxtyping import Float
 import numpy as np
 
+from neuralcollapse.show.wording import raised
+
 
 def log_ticks(low: float, high: float) -> tuple[list[float], list[str]]:
     """Ticks of a logarithmic axis as a person would write them: 1-2-5 over a short range, else whole decades.
@@ -27,8 +29,7 @@ def _tick_label(value: float) -> str:
     if 1e-3 <= value < 1e5:
         return f"{value:g}"
     mantissa, power = f"{value:.0e}".split("e")
-    raised = str(int(power)).translate(str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹"))
-    return f"10{raised}" if mantissa == "1" else f"{mantissa}·10{raised}"
+    return f"10{raised(int(power))}" if mantissa == "1" else f"{mantissa}·10{raised(int(power))}"
 
 
 def log_spaced(epochs: Float[np.ndarray, " e"]) -> bool:

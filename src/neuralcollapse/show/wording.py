@@ -20,16 +20,18 @@ def number(value: float | None, digits: int = 3) -> str:
     --------
     >>> number(0.12345), number(1234.5), number(2e-7), number(None)
     ('0.123', '1,234', '2e-07', '–')
+    >>> number(-1234.0), number(-1.5), number(-2e-7)
+    ('−1,234', '−1.50', '−2e-07')
     """
     if value is None or not np.isfinite(value):
         return "–"
+    if value < 0:
+        return f"−{number(-value, digits)}"
     if value == 0:
         return "0"
-    if abs(value) >= 100:
-        return f"{value:,.0f}" if abs(value) < 1e7 else f"{value:.{digits - 1}e}"
-    if abs(value) < 1e-4:
-        return f"{value:.0e}"
-    return f"{value:#.{digits}g}".rstrip(".").replace("-", "−", 1)
+    if value >= 100:
+        return f"{value:,.0f}" if value < 1e7 else f"{value:.{digits - 1}e}"
+    return f"{value:.0e}" if value < 1e-4 else f"{value:#.{digits}g}".rstrip(".")
 
 
 def percent(value: float | None) -> str:
@@ -83,6 +85,17 @@ def with_subscripts(text: str, form: str) -> str:
     'tr Σ<sub>W</sub> / tr Σ<sub>B</sub>'
     """
     return SYMBOL.sub(form, text)
+
+
+def raised(power: int) -> str:
+    """A whole number as an exponent.
+
+    Examples
+    --------
+    >>> f"10{raised(-12)}"
+    '10⁻¹²'
+    """
+    return str(power).translate(str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹"))
 
 
 def cosine(value: float | None) -> str:

@@ -22,7 +22,7 @@ from torch.nn import functional as F
 from neuralcollapse.checks import InvalidInput, shown
 
 REDUCTIONS = ("mean", "sum", "none")
-_HALF = (torch.float16, torch.bfloat16)
+HALF = (torch.float16, torch.bfloat16)
 # Below this, log(1 + e^a) is e^a to the last bit of float64.
 _TINY_ODDS = -40.0
 
@@ -75,7 +75,7 @@ def exact_cross_entropy(logits: Tensor, labels: Tensor, weight: Tensor | None = 
     """
     _check(logits, labels, weight, reduction, ignore_index)
     labels = labels.long()
-    if torch.is_autocast_enabled(logits.device.type) and logits.dtype in _HALF:
+    if torch.is_autocast_enabled(logits.device.type) and logits.dtype in HALF:
         logits = logits.float()
     classes = logits.movedim(1 if logits.ndim > 1 else 0, -1)
     columns = classes.reshape(-1, classes.shape[-1])
@@ -91,7 +91,7 @@ class _ExactCrossEntropy(torch.autograd.Function):
                 ignore_index: int) -> Tensor:
         kept = labels != ignore_index
         index = torch.where(kept, labels, 0).long()[:, None]
-        z = logits.float() if logits.dtype in _HALF else logits
+        z = logits.float() if logits.dtype in HALF else logits
         losses, residual = _losses_and_residual(z, index)
         share = kept.to(z.dtype) if weight is None else kept * weight.to(z.dtype)[index[:, 0]]
         total = share.sum() if reduction == "mean" else 1

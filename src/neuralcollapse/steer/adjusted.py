@@ -18,12 +18,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from neuralcollapse.checks import InvalidInput, finite_vector, positive_vector
-from neuralcollapse.simulate import exact_cross_entropy
-from neuralcollapse.steer.amounts import below_one, finite, given, not_negative, one_of, per_class, whole
+from neuralcollapse.simulate.residual import HALF, REDUCTIONS, exact_cross_entropy
+from neuralcollapse.steer.amounts import below_one, finite, flag, given, not_negative, one_of, per_class, whole
 
-REDUCTIONS = ("mean", "sum", "none")
 TEMPERATURES = ("class", "label")
-_HALF = (torch.float16, torch.bfloat16)
 
 
 class AdjustedCrossEntropy(nn.Module):
@@ -63,7 +61,8 @@ class AdjustedCrossEntropy(nn.Module):
                  margin: Any = None, label_smoothing: float = 0.0, focal: float = 0.0, reduction: str = "mean",
                  ignore_index: int = -100, exact: bool = False):
         super().__init__()
-        self.k, self.ignore_index, self.exact = whole("k", k, 2), whole("ignore_index", ignore_index), exact
+        self.k, self.ignore_index = whole("k", k, 2), whole("ignore_index", ignore_index)
+        self.exact = flag("exact", exact)
         self.temperature = one_of("temperature", temperature, TEMPERATURES)
         self.reduction = one_of("reduction", reduction, REDUCTIONS)
         self.label_smoothing = below_one("label_smoothing", label_smoothing)
@@ -129,7 +128,7 @@ class AdjustedCrossEntropy(nn.Module):
         self._check_kind(logits, target, mixed)
         if num_items_in_batch is not None:
             self._check_items(num_items_in_batch)
-        half = logits.dtype in _HALF
+        half = logits.dtype in HALF
         try:
             loss = self._loss(logits.float() if half else logits, target if mixed else target.long(), mixed,
                               num_items_in_batch)

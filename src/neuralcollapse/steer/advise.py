@@ -6,20 +6,21 @@ of vanishing ridge or at the ridge that a weight decay gives.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from io import StringIO
 from typing import Any, NamedTuple
 
 import numpy as np
-from rich.console import Console, Group
-from rich.table import Column, Table
+from rich.console import Console, ConsoleOptions, RenderableType
 from rich.text import Text
 
-from neuralcollapse.checks import InvalidInput, did_you_mean, positive_number
+from neuralcollapse.checks import InvalidInput, did_you_mean, shown
+from neuralcollapse.console import laid_out
 from neuralcollapse.counts import ClassCounts, plain_number
 from neuralcollapse.predict import ridge_from_weight_decay
-from neuralcollapse.steer.displays import advice_html, advice_line
+from neuralcollapse.steer.amounts import positive_or_none
+from neuralcollapse.steer.displays import advice_at, advice_html, advice_line, advice_table
 from neuralcollapse.steer.predicted_row import Row, predicted_row
 from neuralcollapse.steer.remedies import REMEDIES, Remedy
 
@@ -27,7 +28,6 @@ _COLLAPSED = "Under cross-entropy the minority classifiers have merged at this r
 _ONE = 1 - 1e-9  # a mean cosine above it is that of one direction
 BALANCED_TAU = 1.0
 """τ of the offsets for balanced accuracy."""
-_ROUNDING = 1e-12  # below which a table shows 0
 _RIDGE_UP_TO = 300  # distinct counts that a ridge is solved for: seconds each there, and growing with their cube
 
 
@@ -77,6 +77,11 @@ class Advice:
     recommended : Recommendation
     rule : str
         How it was chosen.
+
+    Examples
+    --------
+    >>> advise([500, 500, 5, 5])
+    Advice(4 classes, n = 1,010, ratio 100, 2 minority: VSLoss.logit_adjusted(counts, tau=1.0))
     """
 
     counts: ClassCounts
@@ -101,25 +106,13 @@ class Advice:
                 "recommended": {"name": chosen.name, "parameters": chosen.parameters, "line": chosen.line,
                                 "why": chosen.why, "row": chosen.row.to_dict()}}
 
-    def __rich__(self) -> Group:
-        at = "in the limit of vanishing ridge" if self.ridge is None else f"at λ = {self.ridge:.4g} (summed loss)"
-        title = f"{self.counts.k:,} classes, n = {self.counts.n:,}, ratio {self.counts.ratio:g}: predicted {at}"
-        table = Table(Column("remedy", no_wrap=True), title=title, title_justify="left", box=None)
-        headings = ["‖w‖ maj /min", "angle min", "margin maj", "margin min", "to ETF", "merges at λ ≥", "merged"]
-        for heading in headings if self.ridge is not None else headings[:-1]:
-            table.add_column(heading, justify="right")
-        for row in self.rows:
-            marked = f"{'→ ' if row == self.recommended.row else '  '}{row.remedy}"
-            if row.outside is not None:
-                table.add_row(marked, *["–"] * len(table.columns[1:]))
-                continue
-            merged = {None: "", False: "no", True: "yes"}[row.beyond]
-            table.add_row(marked, *(_shown(value) for value in (
-                row.norm_ratio, row.minority_angle, row.majority_margin, row.minority_margin, row.etf_distance,
-                row.merging_ridge)), *([merged] if self.ridge is not None else []))
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[RenderableType]:
+        counts, chosen = self.counts, self.recommended
+        yield Text(f"{counts.k:,} classes, n = {counts.n:,}, ratio {counts.ratio:g}: predicted {advice_at(self)}",
+                   style="bold")
+        yield from laid_out(*advice_table(self), options.max_width)
         note = "  –: outside theory\n" if any(row.outside is not None for row in self.rows) else ""
-        chosen = self.recommended
-        return Group(table, Text(f"{note}\nFor {self.goal}: {chosen.line}\n{chosen.why}\n{self.rule}"))
+        yield Text(f"{note}\nFor {self.goal}: {chosen.line}\n{chosen.why}\n{self.rule}")
 
     def __str__(self) -> str:
         page = StringIO()
@@ -163,8 +156,8 @@ def advise(counts: Any, *, ridge: float | None = None, weight_decay: float | Non
     1.725
     """
     profile = ClassCounts.from_counts(counts)
-    if goal not in GOALS:
-        raise InvalidInput(f"unknown goal '{goal}': {did_you_mean(goal, GOALS)}")
+    if not isinstance(goal, str) or goal not in GOALS:
+        raise InvalidInput(f"unknown goal '{shown(goal)}': {did_you_mean(str(goal), GOALS)}")
     at = _ridge(profile, ridge, weight_decay, feature_penalty, n)
     rule, text = GOALS[goal]
     plain = predicted_row(Remedy("ce", profile, {}), at)
@@ -243,6 +236,8 @@ GOALS: dict[str, tuple[Callable[[ClassCounts, float | None, Row], Choice], str]]
 
 def _ridge(counts: ClassCounts, ridge: float | None, weight_decay: float | None, feature_penalty: float | None,
            n: float | None) -> float | None:
+    ridge, weight_decay = positive_or_none("ridge", ridge), positive_or_none("weight_decay", weight_decay)
+    feature_penalty, n = positive_or_none("feature_penalty", feature_penalty), positive_or_none("n", n)
     if weight_decay is None and (feature_penalty is not None or n is not None):
         raise InvalidInput("feature_penalty and n go with weight_decay: give it too, or ridge alone")
     if weight_decay is not None:
@@ -252,13 +247,11 @@ def _ridge(counts: ClassCounts, ridge: float | None, weight_decay: float | None,
     if ridge is not None and counts.groups.sizes.size > _RIDGE_UP_TO:
         raise InvalidInput(f"a ridge is solved for up to {_RIDGE_UP_TO} different counts, got "
                            f"{counts.groups.sizes.size}: leave it out for the limit, or round the counts")
-    return None if ridge is None else positive_number("ridge", ridge)
+    return ridge
 
 
 def _lengths(plain: Row) -> str:
-    if plain.norm_ratio is None:
-        return _COLLAPSED
-    if plain.minority_cosine is not None and plain.minority_cosine > _ONE:
+    if plain.norm_ratio is None or (plain.minority_cosine or 0.0) > _ONE:
         return _COLLAPSED
     apart = "" if plain.minority_angle is None else f", which are {plain.minority_angle:.0f}° apart"
     return f"Under cross-entropy majority classifiers are {plain.norm_ratio:.2g} times as long as minority ones{apart}."
@@ -267,7 +260,3 @@ def _lengths(plain: Row) -> str:
 def _merging_warning(row: Row, ridge: float) -> str:
     below = "" if row.merging_ridge is None else f" below {row.merging_ridge:.3g}"
     return f"At λ = {ridge:.3g} it still merges minority classes: lower the weight decay, λ{below}."
-
-
-def _shown(value: float | None) -> str:
-    return "" if value is None else "0" if abs(value) < _ROUNDING else f"{value:.3g}"

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 import math
 from numbers import Real
 from typing import Any
 
+from jaxtyping import Float
 import numpy as np
 from torch import Tensor
 
-from neuralcollapse.checks import InvalidInput, shown
+from neuralcollapse.checks import InvalidInput, as_array, shown
 
 
 def finite(value: Any) -> float | None:
@@ -41,6 +43,19 @@ def not_negative(name: str, value: Any) -> float:
     return number
 
 
+def positive_or_none(name: str, value: Any) -> float | None:
+    """As `positive`, where None is to leave it out."""
+    return None if value is None else positive(name, value)
+
+
+def finite_number(name: str, value: Any) -> float:
+    """`value` as a finite float of either sign."""
+    number = finite(value)
+    if number is None:
+        raise InvalidInput(f"{name} must be a finite number, got {given(value)}")
+    return number
+
+
 def below_one(name: str, value: Any, why: str = "") -> float:
     """`value` as a float in [0, 1); `why` ends the message."""
     number = finite(value)
@@ -57,6 +72,13 @@ def whole(name: str, value: Any, least: int | None = None) -> int:
     if isinstance(value, bool) or not isinstance(value, int | np.integer) or (least is not None and value < least):
         raise InvalidInput(f"{name} must be a whole number{bound}, got {given(value)}")
     return int(value)
+
+
+def flag(name: str, value: Any) -> bool:
+    """`value` as a bool; text such as "False", which Python takes for true, is refused."""
+    if not isinstance(value, bool | np.bool_):
+        raise InvalidInput(f"{name} must be True or False, got {given(value)}")
+    return bool(value)
 
 
 def sizes(k: Any, d: Any) -> tuple[int, int]:
@@ -76,10 +98,30 @@ def one_of(name: str, value: Any, known: tuple[str, ...]) -> str:
     return value
 
 
+def array_of(name: str, values: Any) -> Float[np.ndarray, ...]:
+    """Numbers of any library, a `Linear.weight` among them, as a float64 array of their shape."""
+    try:
+        array = np.asarray(as_array(values))
+        if array.dtype.kind in "USbc":
+            raise TypeError(array.dtype)
+        return array.astype(np.float64)
+    except (TypeError, ValueError):
+        raise InvalidInput(f"{name} must be numbers, got {given(values)}") from None
+
+
+def stored(what: str, state: Any, names: Iterable[str]) -> Mapping[str, Any]:
+    """`state` where it is a state dict that holds all the names."""
+    missing = [name for name in names if not isinstance(state, Mapping) or name not in state]
+    if missing:
+        raise InvalidInput(f"the state of a {what} must be what its state_dict gave, got none of its "
+                           f"{', '.join(missing)}")
+    return state
+
+
 def per_class(name: str, values: Any, k: int) -> Any:
     """`values`, to be checked for size and sign, where they are no text, truth values or complex numbers."""
     try:
-        kind = np.asarray(values).dtype.kind
+        kind = np.asarray(as_array(values)).dtype.kind
     except ValueError:
         return values  # of different lengths: what checks the size says so
     if kind in "USbc":

@@ -11,7 +11,6 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
-from torch import Tensor
 from torch.utils.data import Sampler, default_collate
 
 from neuralcollapse.checks import InvalidInput, check_labels, shown
@@ -183,4 +182,4 @@ def _examples(labels: Any, examples: Sequence[int] | None, seed: int) -> list[in
 
 
 def _labels(labels: Any, k: int | None = None) -> np.ndarray:
-    return check_labels(labels.detach().cpu().numpy() if isinstance(labels, Tensor) else labels, k)
+    return check_labels(labels, k)

@@ -9,11 +9,12 @@ from jaxtyping import Float, Int
 import numpy as np
 import torch
 
-from neuralcollapse.checks import InvalidInput, NotConverged, check_labels
+from neuralcollapse.checks import InvalidInput, NotConverged, as_array, check_labels
 from neuralcollapse.counts import ClassCounts
 from neuralcollapse.measure.arrays import check_head
 from neuralcollapse.measure.decisions import Head
 from neuralcollapse.predict import Geometry, predict
+from neuralcollapse.steer.amounts import array_of, positive, positive_or_none, whole
 from neuralcollapse.steer.rescue import ClassVerdict, rescue
 
 MARGIN_QUANTILE = 0.1
@@ -54,7 +55,8 @@ def probe_recall(features: Any, labels: Any, *, held_out: tuple[Any, Any] | None
     Raises
     ------
     InvalidInput
-        Features and labels that do not fit together, fewer than two classes, folds < 2.
+        Features and labels that do not fit together, fewer than two classes, folds < 2, a C that is not positive, a
+        seed below 0.
 
     References
     ----------
@@ -66,12 +68,13 @@ def probe_recall(features: Any, labels: Any, *, held_out: tuple[Any, Any] | None
     >>> probe_recall(features, np.repeat([0, 1, 2], [20, 20, 2])).tolist()
     [1.0, 1.0, 1.0]
     """
+    classes = None if classes is None else whole("classes", classes, 2)
+    folds, seed = whole("folds", folds, 2), whole("seed", seed, 0)
+    regularisation = positive("regularisation", regularisation)
     x, y = _samples("features", features, labels, classes)
     k = int(y.max()) + 1 if classes is None else classes
     if np.unique(y).size < 2:
         raise InvalidInput(f"a probe needs samples of at least two classes, got class {int(y[0])} only")
-    if folds < 2:
-        raise InvalidInput(f"folds must be at least 2, got {folds}")
     if held_out is not None:
         other_x, other_y = _samples("held-out features", *held_out, classes=k)
         if other_x.shape[1] != x.shape[1]:
@@ -132,10 +135,11 @@ def rescue_features(train: tuple[Any, Any], held_out: tuple[Any, Any], weight: A
     >>> [verdict.kind for verdict in found]
     ['safe', 'safe', 'safe']
     """
+    ridge = positive_or_none("ridge", ridge)
     if geometry is not None and ridge is not None:
         raise InvalidInput(f"give the geometry at its ridge, or a ridge for cross-entropy, not both, got both (ridge "
                            f"{ridge:g})")
-    head = check_head(weight, bias, np.shape(_array(train[0]))[-1])
+    head = check_head(weight, bias, np.shape(as_array(train[0]))[-1])
     if head is None:
         raise InvalidInput("rescue needs the head, got no weight: give its weight (k, d)")
     k = len(head.weight)
@@ -209,14 +213,10 @@ def _class_means(x: np.ndarray, y: np.ndarray, k: int) -> Float[np.ndarray, "k d
 
 
 def _samples(name: str, features: Any, labels: Any, classes: int | None) -> tuple[np.ndarray, np.ndarray]:
-    x = np.asarray(_array(features), dtype=np.float64)
-    y = check_labels(_array(labels), classes)
+    x = array_of(name, features)
+    y = check_labels(labels, classes)
     if x.ndim != 2 or len(x) != len(y):
         raise InvalidInput(f"{name} must be (n, d) with one row per label, got shape {x.shape} and {len(y)} labels")
     if not np.isfinite(x).all():
         raise InvalidInput(f"{name} must be finite, got NaN or Inf in row {int(np.argmin(np.isfinite(x).all(1)))}")
     return x, y
-
-
-def _array(values: Any) -> Any:
-    return values.detach().cpu().numpy() if isinstance(values, torch.Tensor) else values

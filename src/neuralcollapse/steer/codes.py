@@ -264,8 +264,8 @@ def _closed_form(k: int, d: int) -> Float[np.ndarray, "k r"] | None:
         return _simplex(k)
     if k <= 2 * d:
         # Each of the k − d simplices has one vector more than dimensions.
-        sizes = [len(part) for part in np.array_split(np.arange(k), k - d)]
-        return np.asarray(block_diag(*map(_simplex, sizes)))
+        parts = np.array_split(np.arange(k), k - d)
+        return np.asarray(block_diag(*(_simplex(len(part)) for part in parts)))
     if d == 2:
         angles = 2 * np.pi * np.arange(k) / k
         return np.column_stack([np.cos(angles), np.sin(angles)])

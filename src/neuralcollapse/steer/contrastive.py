@@ -15,12 +15,11 @@ from torch import Tensor, distributed, nn
 
 from neuralcollapse.checks import InvalidInput, OutsideTheory, shown
 from neuralcollapse.counts import ClassCounts
+from neuralcollapse.measure.sharing import processes
 from neuralcollapse.predict import Geometry, predict
-from neuralcollapse.steer.amounts import one_of, positive, whole
-from neuralcollapse.steer.gathering import gathered, processes
-
-REDUCTIONS = ("mean", "sum", "none")
-_HALF = (torch.float16, torch.bfloat16)
+from neuralcollapse.simulate.residual import HALF, REDUCTIONS
+from neuralcollapse.steer.amounts import flag, one_of, positive, whole
+from neuralcollapse.steer.gathering import gathered
 
 
 class SupConLoss(nn.Module):
@@ -96,8 +95,8 @@ class SupConLoss(nn.Module):
         self.reduction = one_of("reduction", reduction, REDUCTIONS)
         self.temperature = positive("temperature", temperature)
         self.copies = whole("prototype_copies", prototype_copies, 1)
-        self.anchored = prototype_anchors
-        self.nonnegative, self.normalize, self.gather = nonnegative, normalize, gather
+        self.anchored, self.gather = flag("prototype_anchors", prototype_anchors), flag("gather", gather)
+        self.nonnegative, self.normalize = flag("nonnegative", nonnegative), flag("normalize", normalize)
         self.ignore_index = whole("ignore_index", ignore_index)
         if prototypes is not None:
             prototypes = self._checked(prototypes)
@@ -134,7 +133,7 @@ class SupConLoss(nn.Module):
         device = features.device.type
         autocast = torch.is_autocast_enabled(device)
         with torch.autocast(device, enabled=False):
-            x = features.float() if features.dtype in _HALF else features
+            x = features.float() if features.dtype in HALF else features
             views = x.shape[1] if x.ndim == 3 else 1
             losses = self._loss(x.reshape(-1, x.shape[-1]), labels.long().repeat_interleave(views))
         losses = losses.reshape(features.shape[:-1]) if self.reduction == "none" else losses

@@ -8,7 +8,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from neuralcollapse.steer.amounts import positive, sizes
+from neuralcollapse.simulate.residual import HALF
+from neuralcollapse.steer.amounts import flag, positive, sizes
 
 _ZERO = 1e-12  # length below which a vector has no direction
 
@@ -29,6 +30,8 @@ class CosineHead(nn.Linear):
         s > 0.
     learn_scale : bool
         Whether s is trained, as e^`log_scale`; it is part of the state dict in either case.
+    device, dtype
+        As in `nn.Linear`.
 
     Raises
     ------
@@ -56,7 +59,7 @@ class CosineHead(nn.Linear):
         scale = positive("scale", scale)
         super().__init__(d, k, bias=False, device=device, dtype=dtype)
         start = torch.full((), float(np.log(scale)), device=device, dtype=dtype)
-        self.log_scale = nn.Parameter(start, learn_scale)
+        self.log_scale = nn.Parameter(start, flag("learn_scale", learn_scale))
 
     @property
     def weight(self) -> Float[Tensor, "k d"]:  # type: ignore[override]  # nn.Linear has a parameter here; only the directions and s act
@@ -78,6 +81,6 @@ class CosineHead(nn.Linear):
 
 def directions(vectors: Float[Tensor, "... d"]) -> Float[Tensor, "... d"]:
     """v/‖v‖; 0, and no gradient, for a vector shorter than 1e-12. Half precisions are computed in float32."""
-    wide = vectors.float() if vectors.dtype in (torch.float16, torch.bfloat16) else vectors
+    wide = vectors.float() if vectors.dtype in HALF else vectors
     lengths = torch.linalg.vector_norm(wide, dim=-1, keepdim=True)
     return torch.where(lengths > _ZERO, wide / lengths.clamp_min(_ZERO), 0).to(vectors.dtype)

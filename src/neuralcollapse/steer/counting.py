@@ -12,7 +12,7 @@ import numpy as np
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from neuralcollapse.checks import InvalidInput, check_labels, shown
+from neuralcollapse.checks import InvalidInput, as_array, check_labels, shown
 from neuralcollapse.counts import ClassCounts
 from neuralcollapse.steer.amounts import positive, whole
 
@@ -170,10 +170,8 @@ def _is_item(part: Any) -> bool:
 
 
 def _array(labels: Any) -> np.ndarray:
-    if isinstance(labels, Tensor):
-        return labels.detach().cpu().numpy()
     try:
-        return np.asarray(labels)
+        return np.asarray(as_array(labels))
     except ValueError:  # of different lengths, as the tokens of texts are
         rows = [_array(row) for row in labels]
         if any(row.ndim != 1 for row in rows):

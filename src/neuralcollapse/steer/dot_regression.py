@@ -7,10 +7,9 @@ import torch
 from torch import Tensor, nn
 
 from neuralcollapse.checks import InvalidInput, shown
+from neuralcollapse.simulate.residual import REDUCTIONS
 from neuralcollapse.steer.amounts import one_of, positive, whole
 from neuralcollapse.steer.cosine import directions
-
-_REDUCTIONS = ("mean", "sum", "none")
 
 
 class DotRegressionLoss(nn.Module):
@@ -59,7 +58,7 @@ class DotRegressionLoss(nn.Module):
     def __init__(self, head: nn.Module | Tensor, feature_energy: float = 1.0, reduction: str = "mean",
                  ignore_index: int = -100):
         super().__init__()
-        self.reduction = one_of("reduction", reduction, _REDUCTIONS)
+        self.reduction = one_of("reduction", reduction, REDUCTIONS)
         self.length = positive("feature_energy", feature_energy) ** 0.5
         self.ignore_index = whole("ignore_index", ignore_index)
         self._head: tuple[nn.Module, ...] = ()
@@ -80,7 +79,24 @@ class DotRegressionLoss(nn.Module):
         return weight.detach()
 
     def forward(self, features: Shaped[Tensor, ...], labels: Shaped[Tensor, ...]) -> Shaped[Tensor, ...]:
-        """The loss of features (..., d) with labels (...); of the labels' shape for reduction "none"."""
+        """The loss of features with their labels.
+
+        Parameters
+        ----------
+        features : (..., d) float tensor
+        labels : (...) integer tensor
+            0 … k−1, or `ignore_index`.
+
+        Returns
+        -------
+        () tensor, or one of the labels' shape for "none"
+            "mean" is NaN where every sample is ignored, as in `cross_entropy`.
+
+        Raises
+        ------
+        InvalidInput
+            Shapes that do not fit each other or the head, or labels out of range.
+        """
         weight = self.classifiers()
         kept = _kept(features, labels, weight, self.ignore_index)
         own = weight[labels.where(kept, 0).long()]

@@ -8,11 +8,7 @@ import torch
 from torch import Tensor, distributed
 
 from neuralcollapse.checks import InvalidInput, shown
-
-
-def processes() -> int:
-    """How many processes torch.distributed runs; 1 without it."""
-    return distributed.get_world_size() if distributed.is_available() and distributed.is_initialized() else 1
+from neuralcollapse.measure.sharing import processes
 
 
 def gathered(rows: Tensor, labels: Tensor) -> tuple[Tensor, Tensor, int]:

@@ -20,7 +20,7 @@ from neuralcollapse.gram import Gram
 from neuralcollapse.measure.heads import find_heads, input_count, output_count, several_heads
 from neuralcollapse.measure.wrapped import is_sharded, unwrapped
 from neuralcollapse.predict import Geometry, predict
-from neuralcollapse.steer.amounts import positive, sizes, whole
+from neuralcollapse.steer.amounts import flag, positive, sizes, whole
 from neuralcollapse.steer.codes import frame, gram_of
 
 _COINCIDE = 1e-6  # distance, relative to their mean length, below which two classifiers are one
@@ -50,6 +50,8 @@ class GeometryHead(nn.Linear):
         Whether there is a trained bias, from zero.
     seed : int
         Seed of the rotation.
+    device, dtype
+        As in `nn.Linear`.
 
     Raises
     ------
@@ -81,6 +83,7 @@ class GeometryHead(nn.Linear):
         self._gram = gram_of(geometry)
         self.out_features, self.in_features = k, d = sizes(self._gram.k, d)
         self._scale, self._seed = positive("scale", scale), whole("seed", seed, 0)
+        learn, learn_scale, bias = flag("learn", learn), flag("learn_scale", learn_scale), flag("bias", bias)
 
         def parameter(*shape: int, learned: bool = True) -> nn.Parameter:
             return nn.Parameter(torch.empty(shape, device=device, dtype=dtype), learned)
@@ -149,6 +152,10 @@ def etf_head(k: int, d: int, **options: Any) -> GeometryHead:
     **options
         As in `GeometryHead`.
 
+    Returns
+    -------
+    GeometryHead
+
     Raises
     ------
     InvalidInput
@@ -178,6 +185,10 @@ def seli_head(counts: Any, d: int, **options: Any) -> GeometryHead:
         Feature dimension, at least k − 1: `etf_head` alone has a substitute in fewer, at equal counts too.
     **options
         As in `GeometryHead`.
+
+    Returns
+    -------
+    GeometryHead
 
     Raises
     ------
@@ -213,6 +224,10 @@ def geometry_head(geometry: Geometry | Gram, d: int, **options: Any) -> Geometry
         Feature dimension, at least the geometry's rank.
     **options
         As in `GeometryHead`.
+
+    Returns
+    -------
+    GeometryHead
 
     Raises
     ------

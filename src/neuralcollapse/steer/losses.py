@@ -21,7 +21,7 @@ from neuralcollapse.checks import InvalidInput, OutsideTheory, positive_vector
 from neuralcollapse.counts import ClassCounts
 from neuralcollapse.predict import Geometry, predict
 from neuralcollapse.steer.adjusted import AdjustedCrossEntropy
-from neuralcollapse.steer.amounts import not_negative, per_class, positive
+from neuralcollapse.steer.amounts import flag, not_negative, per_class, positive
 from neuralcollapse.steer.recipes import by_class, class_weights, count_powers, label_margins, log_priors, normalised
 from neuralcollapse.steer.trainer import TrainerLoss
 
@@ -109,7 +109,19 @@ class VSLoss(AdjustedCrossEntropy):
 
     @classmethod
     def ce(cls, counts: Any, **options: Any) -> VSLoss:
-        """Plain cross-entropy, −ln softmax(z)_y; `options` are those of `VSLoss`, here as in every constructor."""
+        """Plain cross-entropy, −ln softmax(z)_y.
+
+        Parameters
+        ----------
+        counts, **options
+            As in `VSLoss`, here as in every constructor; parameters of its own are what its first line names them.
+
+        Raises
+        ------
+        InvalidInput
+            Counts that are none, a γ or τ below 0, another parameter that is not positive, an unknown scheme, an
+            option that the constructor sets itself: here as in every constructor.
+        """
         return cls._named("ce", counts, options, {})
 
     @classmethod
@@ -285,7 +297,7 @@ class VSLoss(AdjustedCrossEntropy):
         """
         if self.reduction != "mean":
             raise InvalidInput(f"the Trainer needs reduction='mean', got '{self.reduction}'")
-        return TrainerLoss(self, shift)
+        return TrainerLoss(self, flag("shift", shift))
 
     def __repr__(self) -> str:
         plain = {"label_smoothing": 0.0, "reduction": "mean", "ignore_index": -100, "exact": False}

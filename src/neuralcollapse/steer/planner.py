@@ -12,9 +12,10 @@ from typing import Any
 
 import numpy as np
 
-from neuralcollapse.checks import InvalidInput, OutsideTheory, finite_vector, positive_number, shown
+from neuralcollapse.checks import InvalidInput, OutsideTheory
 from neuralcollapse.counts import ClassCounts
 from neuralcollapse.predict import Geometry, predict, ridge_from_weight_decay
+from neuralcollapse.steer.amounts import finite, given, positive, positive_or_none
 from neuralcollapse.steer.class_geometry import class_margins, merging_ridges, nearest_cosines
 
 _ROUNDING = 1e-11
@@ -140,7 +141,7 @@ def samples_to_part(counts: Any, cls: Any, ridge: float, merging: Callable[[Clas
     7
     """
     profile = ClassCounts.from_counts(counts)
-    c, ridge = _class_index(profile, cls), positive_number("ridge", ridge)
+    c, ridge = _class_index(profile, cls), positive("ridge", ridge)
     alike = profile.values == profile.values[c]
 
     def parted(more: int) -> bool:
@@ -170,12 +171,12 @@ class _Target:
         return f"{number:.3g}" if number < 100 else f"{number:.4g}"
 
 
-def _target(**given: float | None) -> _Target:
-    asked = {name: value for name, value in given.items() if value is not None}
+def _target(**targets: float | None) -> _Target:
+    asked = {name: value for name, value in targets.items() if value is not None}
     if len(asked) != 1:
-        raise InvalidInput(f"give exactly one target of {', '.join(given)}, got {', '.join(asked) or 'none'}")
+        raise InvalidInput(f"give exactly one target of {', '.join(targets)}, got {', '.join(asked) or 'none'}")
     (name, number), = asked.items()
-    wanted = positive_number(name, number)
+    wanted = positive(name, number)
     if name == "angle":
         if wanted > 180:
             raise InvalidInput(f"angle must be at most 180 degrees, got {wanted:g}")
@@ -201,6 +202,8 @@ def _relative_norm(geometry: Geometry, c: int) -> float:
 def _geometry(ridge: float | None, weight_decay: float | None, feature_penalty: float | None,
               loss: str | Callable[[ClassCounts], Geometry], parameters: dict[str, Any],
               ) -> Callable[[ClassCounts], Geometry]:
+    ridge, weight_decay = positive_or_none("ridge", ridge), positive_or_none("weight_decay", weight_decay)
+    feature_penalty = positive_or_none("feature_penalty", feature_penalty)
     if ridge is not None and weight_decay is not None:
         raise InvalidInput(f"give ridge or weight_decay, not both, got {ridge:g} and {weight_decay:g}")
     if feature_penalty is not None and weight_decay is None:
@@ -247,7 +250,7 @@ def _class_index(profile: ClassCounts, cls: Any) -> int:
             known = ", ".join(profile.names[:10]) + (", …" if profile.k > 10 else "")
             raise InvalidInput(f"there is no class '{cls}': known: {known}")
         return profile.names.index(cls)
-    index = float(finite_vector("cls", [cls], 1)[0])
-    if index % 1 or not 0 <= index < profile.k:
-        raise InvalidInput(f"cls must be a class name or an index 0 … {profile.k - 1}, got {shown(cls)}")
+    index = finite(cls)
+    if index is None or index % 1 or not 0 <= index < profile.k:
+        raise InvalidInput(f"cls must be a class name or an index 0 … {profile.k - 1}, got {given(cls)}")
     return int(index)

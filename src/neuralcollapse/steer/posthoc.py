@@ -24,9 +24,10 @@ from torch import Tensor
 
 from neuralcollapse.checks import InvalidInput, OutsideTheory, finite_vector, positive_vector, shown
 from neuralcollapse.files import replacing, writing
+from neuralcollapse.steer.amounts import finite_number, flag
 from neuralcollapse.steer.refit import refit
 from neuralcollapse.steer.repair import predicted_norms, repair, swap
-from neuralcollapse.steer.rules import POSTHOC, FittedRule, Trained, finite_number
+from neuralcollapse.steer.rules import POSTHOC, FittedRule, Trained
 from neuralcollapse.steer.scores import Scores, scores
 
 AS_TRAINED = "as-trained"
@@ -162,7 +163,7 @@ def nearest_class_mean(features: Any, labels: Any, weight: Any = None, bias: Any
     """
     trained = Trained.of("nearest-class-mean", features, labels, weight, bias, counts)
     means = trained.class_means
-    if cosine:
+    if flag("cosine", cosine):
         return trained.rule(torch.nn.functional.normalize(means, dim=1, eps=1e-300), means.new_zeros(len(means)),
                             cosine=True)
     return trained.rule(2 * means, -means.square().sum(1), cosine=False)
@@ -261,7 +262,7 @@ def evaluate_posthoc(train: tuple[Any, Any], test: tuple[Any, Any], weight: Any,
 
 
 def save_heads(rows: Iterable[PosthocRow], path: Path | str) -> None:
-    """Write every fitted head as safetensors: "NAME.weight" (k, d) and, where there is one, "NAME.bias" (k,), float64.
+    """Write every fitted head as safetensors: "NAME.weight" (k, d) and "NAME.bias" (k,), float64.
 
     Parameters
     ----------
@@ -278,8 +279,7 @@ def save_heads(rows: Iterable[PosthocRow], path: Path | str) -> None:
     for row in rows:
         if row.rule is not None:
             heads[f"{row.name}.weight"] = _copied(row.rule.weight)
-            if row.rule.bias is not None:
-                heads[f"{row.name}.bias"] = _copied(row.rule.bias)
+            heads[f"{row.name}.bias"] = _copied(row.rule.bias)
     path = Path(path)
     with writing(path), replacing(path) as part:
         part.write_bytes(save(heads))

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from neuralcollapse.checks import OutsideTheory
+from neuralcollapse.checks import OutsideTheory, finite_or_none
 from neuralcollapse.gram import Gram
 from neuralcollapse.groups import Groups
 from neuralcollapse.predict import Geometry
@@ -108,27 +108,11 @@ def predicted_row(made: Remedy, ridge: float | None = None) -> Row:
     cosine = None if vanished else mean_cosine(gram, few)
     merging = _merging(made)
     return Row(made.name, made.parameters, made.line,
-               None if vanished else _number(_mean(norms[~few]) / _mean(norms[few])), cosine,
+               None if vanished else finite_or_none(_mean(norms[~few]) / _mean(norms[few])), cosine,
                None if cosine is None else float(np.degrees(np.arccos(cosine))),
-               _number(_mean(margins[~few])), _number(_mean(margins[few])),
-               None if nothing else _number(gram.distance_to(_simplex(gram.groups))), merging,
+               finite_or_none(_mean(margins[~few])), finite_or_none(_mean(margins[few])),
+               None if nothing else finite_or_none(gram.distance_to(_simplex(gram.groups))), merging,
                _beyond(geometry, ridge, merging))
-
-
-def margin_ratio(geometry: Geometry) -> float:
-    """Mean margin of minority classes over that of majority classes, of the logits without temperatures and offsets.
-
-    NaN where all counts are equal, or where no majority class has a margin.
-
-    Examples
-    --------
-    >>> from neuralcollapse.predict import predict
-    >>> round(margin_ratio(predict([10, 10, 1, 1], "ldt", delta=[2, 2, 1, 1])), 12)
-    2.0
-    """
-    margins, few = class_margins(geometry), geometry.counts.minority
-    many = _mean(margins[~few])
-    return _mean(margins[few]) / many if many > 0 else float("nan")
 
 
 def _simplex(groups: Groups) -> Gram:
@@ -160,7 +144,3 @@ def _beyond(geometry: Geometry, ridge: float | None, merging: float | None) -> b
 
 def _mean(values: np.ndarray) -> float:
     return float(values.mean()) if values.size else float("nan")
-
-
-def _number(value: float) -> float | None:
-    return float(value) if np.isfinite(value) else None

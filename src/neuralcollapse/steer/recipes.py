@@ -10,9 +10,8 @@ from typing import Any
 
 from jaxtyping import Float
 import numpy as np
-from torch import Tensor
 
-from neuralcollapse.checks import InvalidInput, did_you_mean, shown
+from neuralcollapse.checks import InvalidInput, as_array, did_you_mean, shown
 from neuralcollapse.counts import ClassCounts
 from neuralcollapse.given_counts import class_index
 from neuralcollapse.steer.amounts import below_one, not_negative, positive
@@ -111,10 +110,8 @@ def by_class(name: str, values: Any, counts: ClassCounts) -> Any:
     >>> by_class("weight", {"dog": 2, "cat": 1}, ClassCounts([500, 5], names=["cat", "dog"]))
     [1, 2]
     """
-    if isinstance(values, Tensor):
-        return values.detach().cpu().numpy()
     if not isinstance(values, Mapping):
-        return values
+        return as_array(values)
     given: dict[str, Any] = {}
     for key, value in values.items():
         index = class_index(key)

@@ -11,7 +11,8 @@ from scipy.optimize import minimize
 import torch
 from torch import Tensor
 
-from neuralcollapse.checks import NotConverged, positive_number
+from neuralcollapse.checks import NotConverged
+from neuralcollapse.steer.amounts import positive
 from neuralcollapse.steer.rules import FittedRule, Trained
 
 _ACCURATE = 1e-6  # of the gradient at zero
@@ -58,7 +59,7 @@ def refit(features: Any, labels: Any, weight: Any = None, bias: Any = None, coun
     [0, 1]
     """
     trained = Trained.of("refit", features, labels, weight, bias, counts)
-    l2 = positive_number("l2", l2)
+    l2 = positive("l2", l2)
     share = (1 / (len(trained.sizes) * trained.sizes))[trained.labels]
     centre = trained.class_means.mean(0)
     spread = float((share @ (trained.features - centre).square().sum(1)).sqrt()) or 1.0

@@ -22,8 +22,9 @@ from torch import Tensor
 
 from neuralcollapse.checks import OutsideTheory
 from neuralcollapse.predict import Geometry, predict
+from neuralcollapse.steer.amounts import finite_number
 from neuralcollapse.steer.equal_margins import equal_margins
-from neuralcollapse.steer.rules import FittedRule, Trained, finite_number
+from neuralcollapse.steer.rules import FittedRule, Trained
 
 _WITHIN = 1e-9  # of the largest logit: what counts as no difference between two of them
 _SMALLEST_RIDGE = 1e-6  # of total collapse: offsets change with the logarithm of the ridge only

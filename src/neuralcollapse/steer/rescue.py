@@ -13,16 +13,16 @@ from typing import Any, NamedTuple
 from jaxtyping import Float, Int
 import numpy as np
 
-from neuralcollapse.checks import InvalidInput, finite_vector, require_finite, shown
+from neuralcollapse.checks import InvalidInput, finite_or_none, finite_vector, require_finite, shown
 from neuralcollapse.counts import ClassCounts, plain_number
 from neuralcollapse.predict import Geometry, weight_decay_from_ridge
+from neuralcollapse.steer.amounts import array_of, finite, given, per_class, positive_or_none
 from neuralcollapse.steer.class_geometry import class_margins, merging_ridges, nearest_cosines
 from neuralcollapse.steer.nearest import nearest_rows
 from neuralcollapse.steer.planner import samples_to_part
 
 SAFE, SAVEABLE = "safe", "the loss can save it"
 MERGED, ENTANGLED = "merged by the ridge", "entangled in the features"
-KINDS = (SAFE, SAVEABLE, MERGED, ENTANGLED)
 
 ENOUGH = 0.8
 """Share of the majority classes' mean recall from which a class counts as decided, by the head or by the probe."""
@@ -154,7 +154,7 @@ def rescue(counts: Any, weight: Any, means: Any, *, geometry: Geometry, margins:
     >>> print(found[3].rule)
     λ = 3 ≥ 2 = √n for its 4 samples, and its mean lies on that of 2 (distance 0 of the usual norm).
     """
-    profile = ClassCounts.from_counts(counts)
+    profile, feature_penalty = ClassCounts.from_counts(counts), positive_or_none("feature_penalty", feature_penalty)
     table = _check_confusions(confusions, profile)
     rows = _check_rows(weight, means, profile.k, geometry)
     recall = table.diagonal() / table.sum(1)
@@ -162,7 +162,8 @@ def rescue(counts: Any, weight: Any, means: Any, *, geometry: Geometry, margins:
     enough = _level(recall, profile, level)
     merging = merging_ridges if merging is None else merging
     ridges = _check_ridges(merging(profile) if callable(merging) else merging, profile.k)
-    numbers = _numbers(rows, finite_vector("margins", margins, profile.k), geometry)
+    numbers = _numbers(rows, finite_vector("margins", per_class("margins", margins, profile.k), profile.k),
+                       geometry)
     others = table - np.diag(table.diagonal())
     beyond = np.zeros(profile.k, bool) if geometry.ridge is None else geometry.ridge >= ridges
     verdicts = []
@@ -177,7 +178,7 @@ def rescue(counts: Any, weight: Any, means: Any, *, geometry: Geometry, margins:
         compared: dict[str, Any] = {part: column[c] for part, column in numbers.compared.items()}
         verdicts.append(ClassVerdict(c, name, float(profile.values[c]), *said, **compared, confused_with=confused,
                                      recall=float(recall[c]), probe=share,
-                                     merging_ridge=float(ridges[c]) if np.isfinite(ridges[c]) else None))
+                                     merging_ridge=finite_or_none(ridges[c])))
     return verdicts
 
 
@@ -223,32 +224,33 @@ def _merged(profile: ClassCounts, c: int, near: int, distance: float, ridge: flo
 
 def _decided(recall: float, probe: float | None, level: float, confused: str | None, advised: str | None
              ) -> tuple[str, str, str]:
-    head = f"the head decides {recall:.0%} of its held-out samples"
+    decides = f"head decides {recall:.0%} of its held-out samples"
     if recall >= level:
-        return SAFE, f"{head[0].upper()}{head[1:]}, at least the level of {level:.0%}.", ""
+        return SAFE, f"The {decides}, at least the level of {level:.0%}.", ""
     if probe is None:
-        return ENTANGLED, (f"{head[0].upper()}{head[1:]}, below the level of {level:.0%}, and it has too few samples "
-                           "for a probe."), "Collect more of its samples."
+        return ENTANGLED, (f"The {decides}, below the level of {level:.0%}, and it has too few samples for a probe."
+                           ), "Collect more of its samples."
     if probe >= level:
-        refit = "efit the head on these features"
-        return SAVEABLE, (f"A probe on its features decides {probe:.0%}, at least the level of {level:.0%}, where "
-                          f"{head}."), (f"R{refit}: the recommended loss has been used already." if advised is None else
-                                        f"Train with {advised}, or r{refit}.")
+        advice = ("Refit the head on these features: the recommended loss has been used already." if advised is None
+                  else f"Train with {advised}, or refit the head on these features.")
+        return SAVEABLE, (f"A probe on its features decides {probe:.0%}, at least the level of {level:.0%}, where the "
+                          f"{decides}."), advice
     among = f" and look most like {confused}" if confused is not None else ""
-    return ENTANGLED, (f"A probe on its features decides {probe:.0%} and {head}, both below the level of {level:.0%}."
-                       ), f"Its features do not tell it apart{among}: collect more of its samples."
+    return ENTANGLED, (f"A probe on its features decides {probe:.0%} and the {decides}, both below the level of "
+                       f"{level:.0%}."), f"Its features do not tell it apart{among}: collect more of its samples."
 
 
 def _level(recall: np.ndarray, profile: ClassCounts, level: float | None) -> float:
     if level is not None:
-        if not 0 < level <= 1:
-            raise InvalidInput(f"level must be a recall in (0, 1], got {level}")
-        return float(level)
+        number = finite(level)
+        if number is None or not 0 < number <= 1:
+            raise InvalidInput(f"level must be a recall in (0, 1], got {given(level)}")
+        return number
     return float(max(ENOUGH * recall[~profile.minority].mean(), min(1.0, ABOVE_CHANCE / profile.k)))
 
 
 def _check_confusions(confusions: Any, profile: ClassCounts) -> Float[np.ndarray, "k k"]:
-    table = np.asarray(confusions, dtype=np.float64)
+    table = array_of("confusions", confusions)
     k = profile.k
     if table.shape != (k, k):
         raise InvalidInput(f"confusions must be samples by true and decided class, expected shape ({k}, {k}), got "
@@ -267,8 +269,8 @@ def _check_rows(weight: Any, means: Any, k: int, geometry: Geometry) -> tuple[np
     if geometry.k != k:
         raise InvalidInput(f"geometry must be that of the {k} classes of counts, got one of {geometry.k}")
     found = []
-    for name, given in (("weight", weight), ("means", means)):
-        matrix = np.asarray(given, dtype=np.float64)
+    for name, rows in (("weight", weight), ("means", means)):
+        matrix = array_of(name, rows)
         if matrix.ndim != 2 or len(matrix) != k:
             raise InvalidInput(f"{name} must have one row per class, expected ({k}, d), got {matrix.shape}")
         require_finite(name, matrix)
@@ -279,14 +281,14 @@ def _check_rows(weight: Any, means: Any, k: int, geometry: Geometry) -> tuple[np
 
 
 def _check_ridges(ridges: Any, k: int) -> Float[np.ndarray, " k"]:
-    values = np.asarray(ridges, dtype=np.float64)
+    values = array_of("merging", ridges)
     if values.shape != (k,) or not (values > 0).all():
         raise InvalidInput(f"merging must be {k} positive numbers, one per class, got {shown(ridges)}")
     return values
 
 
 def _check_shares(probe: Any, k: int) -> Float[np.ndarray, " k"]:
-    shares = np.asarray(probe, dtype=np.float64)
+    shares = array_of("probe", probe)
     if shares.shape != (k,):
         raise InvalidInput(f"probe must be {k} recalls, one per class, got shape {shares.shape}")
     known = shares[~np.isnan(shares)]
@@ -296,8 +298,7 @@ def _check_shares(probe: Any, k: int) -> Float[np.ndarray, " k"]:
 
 
 def _paired(measured: np.ndarray, predicted: np.ndarray) -> list[Compared]:
-    return [Compared(*(float(value) if np.isfinite(value) else None for value in pair))
-            for pair in zip(measured, predicted, strict=True)]
+    return [Compared(*map(finite_or_none, pair)) for pair in zip(measured, predicted, strict=True)]
 
 
 def _over(values: np.ndarray, unit: float) -> np.ndarray:

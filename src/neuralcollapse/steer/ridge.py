@@ -21,7 +21,7 @@ from typing import Any
 import torch
 
 from neuralcollapse.checks import InvalidInput
-from neuralcollapse.steer.amounts import one_of, positive, whole
+from neuralcollapse.steer.amounts import one_of, positive, stored, whole
 from neuralcollapse.steer.parameters import CLASSIFIER, MinorityCollapseWarning, check_weight_decay, parameter_groups
 from neuralcollapse.steer.penalty import FeaturePenalty
 
@@ -110,6 +110,7 @@ class RidgeSchedule:
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Continue from what `state_dict` returned, whatever decays the optimiser and the penalty have by now."""
+        stored("RidgeSchedule", state, (*_STATE, "unit_penalty", "unit_decays"))
         for name in _STATE:
             setattr(self, name, state[name])
         self._unit_penalty, self._unit_decays = state["unit_penalty"], dict(state["unit_decays"])

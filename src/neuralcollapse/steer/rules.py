@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from neuralcollapse.checks import InvalidInput, check_labels, shown
+from neuralcollapse.checks import InvalidInput, check_labels
 from neuralcollapse.counts import ClassCounts
 from neuralcollapse.measure.arrays import check_head
 from neuralcollapse.measure.decisions import Head
@@ -45,7 +45,13 @@ class FittedRule:
     parameters: dict[str, Any] = field(default_factory=dict)
 
     def logits(self, features: Any) -> Float[Tensor, "n k"]:
-        """The rule's logits of (n, d) features, float64, on the device of the features."""
+        """The rule's logits of (n, d) features, float64, on the device of the features.
+
+        Raises
+        ------
+        InvalidInput
+            Features that are no finite matrix, or have another number of columns than the rule's weight.
+        """
         rows = as_matrix("features", features)
         if rows.shape[1] != self.weight.shape[1]:
             raise InvalidInput(f"features must have {self.weight.shape[1]} columns, as the rule's weight, got "
@@ -88,7 +94,7 @@ class Trained:
         profile = None if counts is None else ClassCounts.from_counts(counts)
         head = _head(weight, bias, rows)
         known = head.weight.shape[0] if head is not None else None if profile is None else profile.k
-        index = None if labels is None else check_labels(_array(labels), known)
+        index = None if labels is None else check_labels(labels, known)
         if rows is not None and (index is None or len(index) != len(rows)):
             given = "none" if index is None else str(len(index))
             raise InvalidInput(f"labels must be one for each of the {len(rows)} rows of features, got {given}")
@@ -174,17 +180,6 @@ def as_matrix(name: str, values: Any) -> Float[Tensor, "n d"]:
     return matrix.double()
 
 
-def finite_number(name: str, value: Any) -> float:
-    """`value` as a finite float."""
-    try:
-        number = float(value)
-    except (TypeError, ValueError):
-        number = float("nan")
-    if not np.isfinite(number):
-        raise InvalidInput(f"{name} must be a finite number, got {shown(value)}")
-    return number
-
-
 def _head(weight: Any, bias: Any, rows: Tensor | None) -> Head | None:
     if isinstance(weight, nn.Module):
         layer = read_head(weight)
@@ -197,7 +192,3 @@ def _head(weight: Any, bias: Any, rows: Tensor | None) -> Head | None:
         return None
     device = found.weight.device if rows is None else rows.device
     return Head(found.weight.double().to(device), None if found.bias is None else found.bias.double().to(device))
-
-
-def _array(values: Any) -> Any:
-    return values.detach().cpu().numpy() if isinstance(values, Tensor) else values

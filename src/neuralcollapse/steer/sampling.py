@@ -1,4 +1,4 @@
-"""Samplers that set how often classes meet: class-aware sampling, balanced batches, and binding examples.
+"""Samplers that set how often classes meet: class-aware sampling and balanced batches (`binding.py` binds examples).
 
     class c is drawn with probability p_c ∝ n_c^{1−b}:   b = 0 as it comes, b = 1 uniformly over classes
 
@@ -11,11 +11,12 @@ from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
-from torch import Tensor, distributed
+from torch import distributed
 from torch.utils.data import Sampler
 
 from neuralcollapse.checks import InvalidInput, check_labels
-from neuralcollapse.steer.amounts import finite, given, whole
+from neuralcollapse.measure.sharing import processes
+from neuralcollapse.steer.amounts import finite, given, stored, whole
 
 _ORDER, _OFFSETS, _DECKS = range(3)  # what a random generator is for: none shares a seed with another
 
@@ -107,7 +108,13 @@ class ClassAwareSampler(Sampler[int]):
         -------
         (N,) int64 array
             Indices into the data set; process r takes every `world_size`-th from the r-th on.
+
+        Raises
+        ------
+        InvalidInput
+            An epoch below 0.
         """
+        epoch = whole("epoch", epoch, 0)
         offsets = np.random.default_rng([self.seed, _OFFSETS]).random(epoch + 1)
         whole_part, fraction = np.floor(self._bounds), self._bounds % 1
         # Of the points u, u + 1, …, those below a bound are ⌊bound⌋, and one more where u is below its fraction.
@@ -128,6 +135,7 @@ class ClassAwareSampler(Sampler[int]):
 
     def load_state_dict(self, state: dict[str, int]) -> None:
         """Go on from where `state_dict` was taken: the next iteration draws the rest of that epoch."""
+        state = dict(stored("ClassAwareSampler", state, ("epoch", "position")))
         self.epoch = whole("epoch", state["epoch"], 0)
         self.position = self._from = whole("position", state["position"], 0)
 
@@ -217,7 +225,7 @@ class _Passes:
     """Each class as an endless row of shuffled passes through its samples; any stretch of it can be had by itself."""
 
     def __init__(self, labels: Any, seed: int):
-        labels = check_labels(labels.detach().cpu().numpy() if isinstance(labels, Tensor) else labels)
+        labels = check_labels(labels)
         self.index = np.argsort(labels, kind="stable")
         self.sizes = np.unique(labels, return_counts=True)[1]  # classes without a sample are passed over
         self.starts = np.cumsum(self.sizes) - self.sizes
@@ -284,8 +292,8 @@ def _place(rank: int | None, world_size: int | None) -> tuple[int, int]:
     if (rank is None) != (world_size is None):
         raise InvalidInput(f"rank and world_size go together, got rank={rank}, world_size={world_size}")
     if world_size is None:
-        several = distributed.is_available() and distributed.is_initialized()
-        return (distributed.get_rank(), distributed.get_world_size()) if several else (0, 1)
+        several = processes()
+        return (distributed.get_rank() if several > 1 else 0), several
     world_size = whole("world_size", world_size, 1)
     if whole("rank", rank, 0) >= world_size:
         raise InvalidInput(f"rank must be in 0 … {world_size - 1} for world_size={world_size}, got {rank}")

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from neuralcollapse.checks import InvalidInput, check_labels
+from neuralcollapse.checks import InvalidInput, check_labels, finite_or_none
 from neuralcollapse.counts import ClassCounts
 from neuralcollapse.measure.decisions import decide_from_logits
 
@@ -50,7 +50,7 @@ class Scores:
 
     def to_dict(self) -> dict[str, float | None]:
         """The scores as JSON-ready numbers: None in place of NaN and Inf."""
-        return {name: float(value) if np.isfinite(value) else None for name, value in asdict(self).items()}
+        return {name: finite_or_none(value) for name, value in asdict(self).items()}
 
 
 def scores(logits: Any, labels: Any, counts: Any) -> Scores:
@@ -86,7 +86,7 @@ def scores(logits: Any, labels: Any, counts: Any) -> Scores:
     """
     profile = ClassCounts.from_counts(counts)
     values = _logits(logits, profile.k)
-    index = torch.from_numpy(check_labels(labels.detach().cpu() if isinstance(labels, Tensor) else labels, profile.k))
+    index = torch.from_numpy(check_labels(labels, profile.k))
     if len(index) != len(values):
         raise InvalidInput(f"logits and labels must have the same length, got {len(values)} and {len(index)}")
     index = index.to(values.device)

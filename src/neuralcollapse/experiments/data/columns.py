@@ -12,7 +12,7 @@ import numpy as np
 from neuralcollapse.checks import InvalidInput, did_you_mean, shown
 from neuralcollapse.experiments.data.images import DecodedImages
 from neuralcollapse.experiments.data.labels import encode_labels, encode_named
-from neuralcollapse.experiments.data.samples import Samples
+from neuralcollapse.experiments.data.samples import TEST_PARTS, Samples
 from neuralcollapse.experiments.data.tokens import token_samples
 
 try:
@@ -25,7 +25,6 @@ except ImportError:
 
 _INPUTS = ("image", "img", "input_ids", "features", "embedding", "embeddings", "X")
 _LABELS = ("label", "labels", "y", "target")
-_TEST = ("test", "validation", "valid", "val")
 
 
 def samples_of(where: str, parts: Mapping[str, datasets.Dataset], inputs: str | None = None,
@@ -52,7 +51,7 @@ def samples_of(where: str, parts: Mapping[str, datasets.Dataset], inputs: str | 
     """
     train = train or ("train" if "train" in parts else next(iter(parts)) if len(parts) == 1 else None)
     chosen = [_split(where, parts, train)]
-    test = next((name for name in _TEST if name in parts and name != train), "none") if test is None else test
+    test = next((name for name in TEST_PARTS if name in parts and name != train), "none") if test is None else test
     if test != "none":
         chosen.append(_split(where, parts, test))
     inputs = _inputs(where, chosen[0], inputs)

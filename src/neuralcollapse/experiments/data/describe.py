@@ -7,9 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import yaml
 
-from neuralcollapse.checks import InvalidInput, shown
+from neuralcollapse.experiments.config import parse_setting
 from neuralcollapse.experiments.data.cache import cache_folder, cached
 from neuralcollapse.experiments.data.samples import DATASETS, load_samples
 from neuralcollapse.registry import Entry
@@ -54,7 +53,7 @@ def describe(name: str, settings: Sequence[str] = ()) -> dict[str, Any]:
     >>> describe("digits")["counts"]
     [178, 182, 177, 183, 181, 182, 181, 179, 174, 180]
     """
-    samples = load_samples(name, dict(_setting(text) for text in settings))
+    samples = load_samples(name, dict(parse_setting(text) for text in settings))
     n, *shape = samples.inputs.shape
     counts = None if samples.labels is None else np.bincount(samples.labels, minlength=len(samples.names)).tolist()
     return {"dataset": name, "samples": n, "shape": shape, "holds": "token ids" if samples.tokens else
@@ -84,14 +83,3 @@ def _hub_cache() -> Path | None:
 
 def _bytes_below(folder: Path) -> int:
     return sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
-
-
-def _setting(text: str) -> tuple[str, Any]:
-    name, equals, value = text.partition("=")
-    try:
-        parsed = yaml.safe_load(value) if equals else None
-    except yaml.YAMLError:
-        parsed = None
-    if parsed is None:
-        raise InvalidInput(f"--set takes KEY=VALUE, got {shown(text)!r}")
-    return name.strip(), parsed

@@ -14,9 +14,7 @@ from PIL import Image
 
 from neuralcollapse.checks import InvalidInput, shown
 from neuralcollapse.experiments.data.images import DecodedImages, Files
-from neuralcollapse.experiments.data.samples import DATASETS, Samples
-
-_TEST = ("test", "val", "valid", "validation")
+from neuralcollapse.experiments.data.samples import DATASETS, TEST_PARTS, Samples
 
 
 @DATASETS.register("folder", argument="PATH")
@@ -40,7 +38,7 @@ def folder(path: str, *, size: int | None = None, test: str | None = None) -> Sa
     inner = _subfolders(root, path)
     parts = [root]
     if "train" in inner and _subfolders(root / "train", path):
-        found = [name for name in ([test] if test else _TEST) if name in inner]
+        found = [name for name in ([test] if test else TEST_PARTS) if name in inner]
         if test not in (None, "none") and not found:
             raise InvalidInput(f"'{path}' must have the subfolder '{test}', got {shown(', '.join(inner))}")
         parts = [root / "train", *(root / name for name in found[:1])]

@@ -13,6 +13,9 @@ import numpy as np
 from neuralcollapse.checks import InvalidInput, did_you_mean, shown
 from neuralcollapse.registry import Entry, Registry
 
+TEST_PARTS = ("test", "validation", "valid", "val")
+"""What a data set's own test part may be called, the first that there is."""
+
 
 @runtime_checkable
 class Rows(Protocol):

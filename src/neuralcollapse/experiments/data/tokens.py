@@ -15,12 +15,11 @@ import torch
 from torch import Tensor
 
 from neuralcollapse.checks import InvalidInput
+from neuralcollapse.experiments.batches import IGNORED
 from neuralcollapse.experiments.data.labels import encode_labels
 from neuralcollapse.experiments.data.lazy import chunks
 from neuralcollapse.experiments.data.npz import read_npz
 from neuralcollapse.experiments.data.samples import DATASETS, Rows, Samples
-
-NO_LABEL = -100
 
 
 class Renumber:
@@ -88,7 +87,7 @@ def label_counts(windows: Rows, index: Int[np.ndarray, " n"],
 
 def next_tokens(windows: Rows, index: Int[np.ndarray, " n"], kept: Int[np.ndarray, " k"]) -> Int[Tensor, "n l"]:
     """The label of every position of some windows: the token after it, as its class."""
-    classes, labels = Renumber(kept, NO_LABEL), torch.empty((index.size, windows.shape[1] - 1), dtype=torch.int64)
+    classes, labels = Renumber(kept, IGNORED), torch.empty((index.size, windows.shape[1] - 1), dtype=torch.int64)
     start = 0
     for chunk in chunks(windows, index):
         labels[start : start + len(chunk)] = classes(torch.from_numpy(chunk[:, 1:].astype(np.int64)))

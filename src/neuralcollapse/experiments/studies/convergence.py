@@ -17,11 +17,10 @@ import torch
 from neuralcollapse.checks import InvalidInput
 from neuralcollapse.experiments.config import TrainConfig
 from neuralcollapse.experiments.presets import PRESETS
-from neuralcollapse.experiments.run import CONFIG, Run
+from neuralcollapse.experiments.run import Run
 from neuralcollapse.experiments.studies.convergence_figure import save_convergence
 from neuralcollapse.experiments.studies.convergence_reading import READ_FROM, Convergence, read
-from neuralcollapse.experiments.studies.study import STUDIES, Setting, markdown, write_rows
-from neuralcollapse.experiments.train import train
+from neuralcollapse.experiments.studies.study import STUDIES, Setting, markdown, trained, write_rows
 
 RUNS = "runs"
 """The folder of run folders: what is finished there is not trained again, what is not is resumed."""
@@ -63,8 +62,8 @@ def deepnet_convergence(setting: Setting) -> str:
     if setting.steps is not None:
         raise InvalidInput("study deepnet-convergence trains for epochs, not steps: leave steps out, "
                            f"got {setting.steps}")
-    ratios = setting.ratios or (QUICK_RATIOS if setting.quick else RATIOS)
-    seeds = setting.seeds or (QUICK_SEEDS if setting.quick else SEEDS)
+    ratios = setting.pick("ratios", RATIOS, QUICK_RATIOS)
+    seeds = setting.pick_seeds(SEEDS, QUICK_SEEDS)
     networks = NETWORKS | (ACCELERATED if torch.cuda.is_available() and not setting.quick else {})
     # Seed by seed: a study that is stopped early has whole seeds.
     cells = [(network, recipe, ratio, seed) for seed in seeds for network in networks
@@ -111,14 +110,9 @@ def _folder(network: str, recipe: str, ratio: float, seed: int) -> str:
 
 def _train(configs: Sequence[TrainConfig], folders: Sequence[Path], setting: Setting) -> None:
     done = Parallel(n_jobs=setting.jobs, return_as="generator")(
-        delayed(_trained)(config, folder) for config, folder in zip(configs, folders, strict=True))
+        delayed(trained)(config, folder) for config, folder in zip(configs, folders, strict=True))
     for number, (folder, epochs) in enumerate(zip(folders, done, strict=True), start=1):
         setting.progress(f"{number} of {len(folders)}: {folder.name}: {epochs} epochs")
-
-
-def _trained(config: TrainConfig, folder: Path) -> int:
-    """Train a run, or go on with it, or leave it as it is when it is finished; how many epochs it has."""
-    return train(config, folder, resume=(folder / CONFIG).is_file()).measured_epochs[-1]
 
 
 def summary(one: Convergence) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from jaxtyping import Bool, Float
 import numpy as np
 
 from neuralcollapse.experiments.config import TrainConfig
-from neuralcollapse.experiments.frozen import Frozen, freeze
+from neuralcollapse.experiments.frozen import Frozen
 from neuralcollapse.experiments.run import Run
 from neuralcollapse.predict import Geometry, RidgeEstimate, RidgePath, balance_ridge, lambda_eff, predict, ridge_path
 
@@ -134,7 +134,7 @@ def read(run: Run) -> Convergence:
     run : Run
         Finished, with Grams of every measured epoch and a checkpoint.
     """
-    last = freeze(run)
+    last = Frozen.of_run(run)
     config = TrainConfig(**run.config)
     weight, means = last.weight.double().numpy(), _class_means(last)
     counts, about = run.counts, means - means.mean(0)

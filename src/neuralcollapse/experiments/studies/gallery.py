@@ -26,7 +26,8 @@ def gallery_section(entry: Entry[Callable[[Setting], str]], setting: Setting) ->
     paragraph = " ".join((inspect.getdoc(entry.function) or "").split())
     given = ["--quick"] if setting.quick else []
     given += [] if setting.ratios is None else [f"--ratios {','.join(f'{ratio:g}' for ratio in setting.ratios)}"]
-    given += [] if setting.seeds is None else [f"--seeds {len(setting.seeds)} --seed {setting.seeds[0]}"]
+    given += [] if setting.seeds is None else [f"--seeds {setting.seeds}"]
+    given += [] if setting.seed == 0 else [f"--seed {setting.seed}"]
     given += [] if setting.steps is None else [f"--steps {setting.steps}"]
     command = " ".join(["neuralcollapse study", entry.name, f"--out studies/{entry.name}", *given])
     return (f"## {title}\n\n{paragraph} ({', '.join(entry.source)})\n\n"

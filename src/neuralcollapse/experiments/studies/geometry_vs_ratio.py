@@ -40,10 +40,10 @@ def geometry_vs_ratio(setting: Setting) -> str:
     method of multipliers from random starts. The angle between two minority classifiers goes to 0 as R grows (minority
     collapse), that between two minority embeddings does not.
     """
-    classes = QUICK_CLASSES if setting.quick else CLASSES
-    ratios = setting.ratios or (QUICK_RATIOS if setting.quick else RATIOS)
-    seeds = setting.seeds or (QUICK_SEEDS if setting.quick else SEEDS)
-    steps = setting.steps or (QUICK_STEPS if setting.quick else STEPS)
+    classes = setting.own(CLASSES, QUICK_CLASSES)
+    ratios = setting.pick("ratios", RATIOS, QUICK_RATIOS)
+    seeds = setting.pick_seeds(SEEDS, QUICK_SEEDS)
+    steps = setting.pick("steps", STEPS, QUICK_STEPS)
     curves = [row for k in classes for ratio in CURVE for row in closed_form(k, float(ratio))]
     dots = [row for k in classes for row in _trained(k, ratios, seeds, steps, setting)]
     write_rows(setting.out / "curves.parquet", curves)

@@ -59,11 +59,11 @@ def loss_geometries(setting: Setting) -> str:
     classes minorities. Free features are trained in the vanishing limit and at a held ridge, multilayer perceptrons on
     the digits under penalties on head and features.
     """
-    ratios = setting.ratios or (QUICK_RATIOS if setting.quick else RATIOS)
-    seeds = setting.seeds or (QUICK_SEEDS if setting.quick else SEEDS)
-    steps = setting.steps or (QUICK_STEPS if setting.quick else STEPS)
+    ratios = setting.pick("ratios", RATIOS, QUICK_RATIOS)
+    seeds = setting.pick_seeds(SEEDS, QUICK_SEEDS)
+    steps = setting.pick("steps", STEPS, QUICK_STEPS)
     levels = tuple(ratio for ratio in setting.ratios or () if ratio <= _NETWORKS_UP_TO) or NETWORK_RATIOS
-    epochs = min(steps, QUICK_EPOCHS if setting.quick else EPOCHS)
+    epochs = min(steps, setting.own(EPOCHS, QUICK_EPOCHS))
     rows = [row for label in LOSSES for where in ("limit", "held")
             for row in free_rows(label, where, ratios, seeds, steps, setting)]
     rows.extend(_network_rows(levels, seeds, epochs, setting))

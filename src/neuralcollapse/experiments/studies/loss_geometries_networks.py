@@ -9,7 +9,7 @@ import numpy as np
 from neuralcollapse.experiments.config import TrainConfig
 from neuralcollapse.experiments.data import load_data
 from neuralcollapse.experiments.presets import PRESETS
-from neuralcollapse.experiments.remedied import made_loss
+from neuralcollapse.experiments.remedied import chosen_remedy
 from neuralcollapse.experiments.session import Session, reproducible
 from neuralcollapse.experiments.studies.study import distances
 from neuralcollapse.predict import predict
@@ -57,7 +57,7 @@ def network(config: TrainConfig) -> dict[str, Any]:
     means = np.stack([features[labels == c].mean(0) for c in range(data.counts.k)])
     lambda_w, lambda_h = config.ridges(float(data.counts.n))
     ridge = float(np.sqrt(lambda_w * lambda_h))
-    made = made_loss(config, data.counts)
+    made = chosen_remedy(config, data.counts)
     found: dict[str, Any] = {"ridge": ridge}
     for name, geometry in (("own", made.geometry(ridge=ridge)), ("limit", made.geometry()),
                            ("seli", predict(data.counts))):

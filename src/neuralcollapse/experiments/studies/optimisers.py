@@ -22,7 +22,7 @@ from neuralcollapse.experiments.studies.optimisers_networks import (
     largest_margin,
     network_rows,
 )
-from neuralcollapse.experiments.studies.study import STUDIES, Setting, markdown, reporter, write_rows
+from neuralcollapse.experiments.studies.study import STUDIES, Setting, markdown, named_seeds, reporter, write_rows
 from neuralcollapse.predict import NORMS
 from neuralcollapse.simulate import Simulation, simulate
 from neuralcollapse.simulate.margins import NAMES
@@ -84,9 +84,9 @@ def optimisers(setting: Setting) -> str:
 
     k = 10 classes, n_min = 5, d = 18, within-class-symmetric starts; then multilayer perceptrons on the digits.
     """
-    ratios = setting.ratios or (QUICK_RATIOS if setting.quick else RATIOS)
-    seeds = setting.seeds or (QUICK_SEEDS if setting.quick else SEEDS)
-    steps = setting.steps or (QUICK_STEPS if setting.quick else STEPS)
+    ratios = setting.pick("ratios", RATIOS, QUICK_RATIOS)
+    seeds = setting.pick_seeds(SEEDS, QUICK_SEEDS)
+    steps = setting.pick("steps", STEPS, QUICK_STEPS)
     runs = _simulate(ratios, seeds, steps, setting)
     free = list(_rows(runs, ratios))
     write_rows(setting.out / "margins.parquet", free)
@@ -94,11 +94,11 @@ def optimisers(setting: Setting) -> str:
     write_rows(setting.out / "widths.parquet", wide)
     levels = tuple(r for r in ratios if r <= max(NETWORK_RATIOS)) or NETWORK_RATIOS[-1:]
     levels = levels if setting.ratios else NETWORK_RATIOS
-    network_steps = min(steps, NETWORK_STEPS) if not setting.quick else min(steps, NETWORK_STEPS // 10)
+    network_steps = min(steps, setting.own(NETWORK_STEPS, NETWORK_STEPS // 10))
     nets = list(network_rows(levels, seeds, network_steps, setting.progress))
     write_rows(setting.out / "networks.parquet", nets)
     save_optimisers(runs, shares, [(name, ratio) for name, ratio, _ in profiles(ratios)], setting.out)
-    heading = (f"k = {K}, n_min = {_N_MIN}, d = {D}, float64; {len(seeds)} seeds ({seeds[0]} … {seeds[-1]}), {steps:,} "
+    heading = (f"k = {K}, n_min = {_N_MIN}, d = {D}, float64; {named_seeds(seeds)}, {steps:,} "
                "gradients per run. Shares of the largest margin: mean over seeds ± half a 95 % t interval.")
     return "\n\n".join([heading, *_tables(free), _width_table(wide), *_network_tables(nets, network_steps)]) + "\n"
 

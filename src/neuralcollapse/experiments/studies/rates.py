@@ -10,7 +10,7 @@ import numpy as np
 
 from neuralcollapse.counts import ClassCounts
 from neuralcollapse.experiments.studies.rates_figure import save_rates
-from neuralcollapse.experiments.studies.study import STUDIES, Setting, markdown, reporter, write_rows
+from neuralcollapse.experiments.studies.study import STUDIES, Setting, markdown, named_seeds, reporter, write_rows
 from neuralcollapse.simulate import Simulation, simulate
 from neuralcollapse.simulate.quantities import PARTS
 from neuralcollapse.simulate.rates import LAWS, Decay, decay, time_to
@@ -47,9 +47,9 @@ def rates(setting: Setting) -> str:
 
     k = 10 classes, (R, 1/2)-STEP counts with n_min = 1, d = 20, within-class-symmetric starts.
     """
-    ratios = setting.ratios or (QUICK_RATIOS if setting.quick else RATIOS)
-    seeds = setting.seeds or (QUICK_SEEDS if setting.quick else SEEDS)
-    steps = setting.steps or (QUICK_STEPS if setting.quick else STEPS)
+    ratios = setting.pick("ratios", RATIOS, QUICK_RATIOS)
+    seeds = setting.pick_seeds(SEEDS, QUICK_SEEDS)
+    steps = setting.pick("steps", STEPS, QUICK_STEPS)
     profiles = [ClassCounts.step(K, ratio, n_min=1) for ratio in ratios]
     runs = {}
     for label, (method, options) in METHODS.items():
@@ -112,7 +112,7 @@ def _times(runs: dict[str, Simulation], ratios: tuple[float, ...]) -> Iterator[d
 
 
 def _heading(ratios: tuple[float, ...], seeds: tuple[int, ...], steps: int) -> str:
-    return (f"k = {K}, (R, ½)-STEP, n_min = 1, d = {2 * K}, float64; {len(seeds)} seeds ({seeds[0]} … {seeds[-1]}), "
+    return (f"k = {K}, (R, ½)-STEP, n_min = 1, d = {2 * K}, float64; {named_seeds(seeds)}, "
             f"{steps:,} gradients per run, {len(ratios)} ratios.")
 
 

@@ -39,10 +39,10 @@ def along_ridge(setting: Setting) -> str:
     λ = √n_min whatever R is, everything vanishes at √n_max, and SELI is neared only logarithmically as λ → 0. Marks
     are free features that descended at a held λ, an independent route.
     """
-    ratios = setting.ratios or RATIOS
-    seeds = setting.seeds or (QUICK_SEEDS if setting.quick else SEEDS)
-    steps = setting.steps or (QUICK_STEPS if setting.quick else STEPS)
-    points = QUICK_POINTS if setting.quick else POINTS
+    ratios = setting.pick("ratios", RATIOS, RATIOS)
+    seeds = setting.pick_seeds(SEEDS, QUICK_SEEDS)
+    steps = setting.pick("steps", STEPS, QUICK_STEPS)
+    points = setting.own(POINTS, QUICK_POINTS)
     paths = {ratio: _path(ratio, points, setting.progress) for ratio in ratios}
     rows = [row for ratio, path in paths.items() for row in _rows(ratio, path)]
     descents = [row for ratio in ratios for row in _descents(ratio, seeds, steps, setting)]

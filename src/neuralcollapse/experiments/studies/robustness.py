@@ -49,9 +49,9 @@ def robustness(setting: Setting) -> str:
     """
     if setting.steps is not None:
         raise InvalidInput(f"study robustness trains for epochs, not steps: leave steps out, got {setting.steps}")
-    ratios = setting.ratios or RATIOS
-    seeds = setting.seeds or (QUICK_SEEDS if setting.quick else SEEDS)
-    places = [(dataset, ratio) for dataset in (QUICK_DATASETS if setting.quick else DATASETS) for ratio in ratios]
+    ratios = setting.pick("ratios", RATIOS, RATIOS)
+    seeds = setting.pick_seeds(SEEDS, QUICK_SEEDS)
+    places = [(dataset, ratio) for dataset in setting.own(DATASETS, QUICK_DATASETS) for ratio in ratios]
     rows = list(_rows(places, seeds, setting))
     write_rows(setting.out / "robustness.parquet", rows)
     save_robustness(rows, max(ratios), setting.out)

@@ -66,9 +66,9 @@ def steering(setting: Setting) -> str:
     """
     if setting.steps is not None:
         raise InvalidInput(f"study steering trains for epochs, not steps: leave steps out, got {setting.steps}")
-    ratios = setting.ratios or (QUICK_RATIOS if setting.quick else RATIOS)
-    seeds = setting.seeds or (QUICK_SEEDS if setting.quick else SEEDS)
-    places = [(*place, ratio) for place in (SETTINGS[2:] if setting.quick else SETTINGS) for ratio in ratios]
+    ratios = setting.pick("ratios", RATIOS, QUICK_RATIOS)
+    seeds = setting.pick_seeds(SEEDS, QUICK_SEEDS)
+    places = [(*place, ratio) for place in setting.own(SETTINGS, SETTINGS[2:]) for ratio in ratios]
     # Seed by seed: a study that is stopped early has whole seeds.
     todo = [job for number, seed in enumerate(seeds) for place in places
             for job in _jobs(place, seed, number < _GRID_SEEDS, setting.quick)]

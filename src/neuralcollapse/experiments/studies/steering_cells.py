@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from neuralcollapse.counts import ClassCounts
 from neuralcollapse.experiments.config import TrainConfig
 from neuralcollapse.experiments.data import load_data
-from neuralcollapse.experiments.remedied import made_loss
+from neuralcollapse.experiments.remedied import chosen_remedy
 from neuralcollapse.experiments.session import Session, reproducible
 from neuralcollapse.steer import evaluate_posthoc, scores
 
@@ -60,7 +60,7 @@ def cell(name: str, config: TrainConfig) -> list[dict[str, Any]]:
 
 
 def _line(config: TrainConfig, counts: ClassCounts) -> str:
-    return made_loss(config, counts).line
+    return chosen_remedy(config, counts).line
 
 
 def _posthoc(given: dict[str, Any], session: Session, train: tuple[Tensor, Tensor], test: tuple[Tensor, Tensor]

@@ -9,12 +9,15 @@ import os
 from pathlib import Path
 import platform
 import time
-from typing import Any
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 import torch
 
 from neuralcollapse.checks import InvalidInput, positive_number, shown
+from neuralcollapse.experiments.config import TrainConfig
+from neuralcollapse.experiments.run import CONFIG
+from neuralcollapse.experiments.train import train
 from neuralcollapse.files import make_folder, replacing, write_text, writing
 from neuralcollapse.predict import Geometry
 from neuralcollapse.registry import Registry
@@ -29,7 +32,8 @@ Option `title` is what its section of a gallery is called; the docstring is the 
 """
 
 TABLE, GALLERY = "table.md", "gallery.md"
-_SEEDS = 5  # where only the first is given
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -42,8 +46,10 @@ class Setting:
         An existing folder.
     quick : bool
         The small setting: fewer seeds, ratios and steps.
-    seeds : tuple of int, optional
-        Which; None is the study's own.
+    seeds : int, optional
+        How many; None is the study's own number.
+    seed : int
+        The first of them.
     ratios : tuple of float, optional
         Imbalance ratios; None is the study's own.
     steps : int, optional
@@ -56,11 +62,32 @@ class Setting:
 
     out: Path
     quick: bool = False
-    seeds: tuple[int, ...] | None = None
+    seeds: int | None = None
+    seed: int = 0
     ratios: tuple[float, ...] | None = None
     steps: int | None = None
     progress: Callable[[str], None] = field(default=lambda line: None)
     jobs: int = 1
+
+    def own(self, full: T, quick: T) -> T:
+        """The study's own value: that of its full setting, or of the small one."""
+        return quick if self.quick else full
+
+    def pick(self, name: Literal["ratios", "steps"], full: T, quick: T) -> T:
+        """What was asked for, else the study's own."""
+        given: T | None = getattr(self, name)
+        return self.own(full, quick) if given is None else given
+
+    def pick_seeds(self, full: Sequence[int], quick: Sequence[int]) -> tuple[int, ...]:
+        """As many seeds as were asked for, else as many as the study has, from the first on.
+
+        Examples
+        --------
+        >>> Setting(Path("out"), seed=7).pick_seeds((0, 1, 2), (0,))
+        (7, 8, 9)
+        """
+        many = len(self.own(full, quick)) if self.seeds is None else self.seeds
+        return tuple(range(self.seed, self.seed + many))
 
 
 def run_study(name: str, out: Path | str, *, quick: bool = False, seeds: int | None = None, seed: int = 0,
@@ -77,7 +104,7 @@ def run_study(name: str, out: Path | str, *, quick: bool = False, seeds: int | N
     quick : bool
         A small setting of minutes at most, to see that it works; not for conclusions.
     seeds : int, optional
-        How many, from `seed` on.
+        How many, from `seed` on; the study's own number when left out.
     seed : int
         The first seed.
     ratios : sequence of float, optional
@@ -85,7 +112,7 @@ def run_study(name: str, out: Path | str, *, quick: bool = False, seeds: int | N
     steps : int, optional
         Gradients per run instead of the study's own.
     jobs : int
-        Processes for a study that trains networks ("steering"); the numbers do not depend on it.
+        Processes for a study that trains networks; the numbers do not depend on it.
     progress : callable, optional
         Given lines about what is going on.
 
@@ -99,6 +126,13 @@ def run_study(name: str, out: Path | str, *, quick: bool = False, seeds: int | N
     ------
     InvalidInput
         An unknown study, numbers that cannot be, no pyarrow to write data with.
+
+    Examples
+    --------
+    >>> run_study("rate", "studies/rates")
+    Traceback (most recent call last):
+        ...
+    neuralcollapse.checks.InvalidInput: unknown study 'rate': did you mean 'rates'? known: ...
     """
     from neuralcollapse.experiments.studies.gallery import gallery_section  # it stands on this module
 
@@ -109,9 +143,8 @@ def run_study(name: str, out: Path | str, *, quick: bool = False, seeds: int | N
     if seed < 0:
         raise InvalidInput(f"seed must be a whole number ≥ 0, got {seed}")
     many = None if seeds is None else _positive("seeds", seeds)
-    chosen = None if many is None and seed == 0 else tuple(range(seed, seed + (many or _SEEDS)))
     folder = Path(out)
-    setting = Setting(folder, quick, chosen, levels, None if steps is None else _positive("steps", steps),
+    setting = Setting(folder, quick, many, seed, levels, None if steps is None else _positive("steps", steps),
                       progress or (lambda line: None), _positive("jobs", jobs))
     _require_parquet()
     make_folder(folder)
@@ -124,11 +157,17 @@ def run_study(name: str, out: Path | str, *, quick: bool = False, seeds: int | N
         torch.set_num_threads(threads)
     # Of joblib's processes, which outlive a study, nothing says how long they were at work.
     cpu = time.process_time() - spent if setting.jobs == 1 else None
-    record = {"study": entry.name, "quick": quick, "seeds": chosen, "ratios": levels, "steps": setting.steps,
-              "jobs": setting.jobs, "seconds": time.perf_counter() - began, "cpu_seconds": cpu, **machine()}
+    record = {"study": entry.name, "quick": quick, "seeds": None if many is None else list(range(seed, seed + many)),
+              "seed": seed, "ratios": levels, "steps": setting.steps, "jobs": setting.jobs,
+              "seconds": time.perf_counter() - began, "cpu_seconds": cpu, **machine()}
     write_text(folder / "study.json", json.dumps(record, indent=1) + "\n")
     write_text(folder / GALLERY, gallery_section(entry, setting))
     return write_text(folder / TABLE, table)
+
+
+def trained(config: TrainConfig, folder: Path) -> int:
+    """Train a run, or go on with it, or leave it as it is when it is finished; how many epochs it has."""
+    return train(config, folder, resume=(folder / CONFIG).is_file()).measured_epochs[-1]
 
 
 def reporter(label: str, tell: Callable[[str], None]) -> Callable[[Progress], None]:

@@ -47,9 +47,9 @@ def ufm_convergence(setting: Setting) -> str:
     sample with an embedding of its own. A held ridge has its own certified geometry, which is not SELI unless classes
     are balanced; the vanishing one halves ten times on the way.
     """
-    ratios = setting.ratios or (QUICK_RATIOS if setting.quick else RATIOS)
-    seeds = setting.seeds or (QUICK_SEEDS if setting.quick else SEEDS)
-    epochs = setting.steps or (QUICK_EPOCHS if setting.quick else EPOCHS)
+    ratios = setting.pick("ratios", RATIOS, QUICK_RATIOS)
+    seeds = setting.pick_seeds(SEEDS, QUICK_SEEDS)
+    epochs = setting.pick("steps", EPOCHS, QUICK_EPOCHS)
     history: list[dict[str, Any]] = []
     ends: list[dict[str, Any]] = []
     for ratio in ratios:

@@ -15,17 +15,23 @@ import numpy as np
 
 from neuralcollapse.checks import InvalidInput
 from neuralcollapse.experiments.config import TrainConfig
-from neuralcollapse.experiments.run import CONFIG, Run
-from neuralcollapse.experiments.studies.study import STUDIES, Setting, markdown, named_seeds, spread, write_rows
+from neuralcollapse.experiments.run import Run
+from neuralcollapse.experiments.studies.study import (
+    STUDIES,
+    Setting,
+    markdown,
+    named_seeds,
+    spread,
+    trained,
+    write_rows,
+)
 from neuralcollapse.experiments.studies.vocabulary_figure import save_vocabulary
-from neuralcollapse.experiments.train import train
 from neuralcollapse.files import write_text
 from neuralcollapse.predict import Geometry, predict
 
 TEXT = "text.txt"
 SEEDS, QUICK_SEEDS = tuple(range(2)), (0,)
 PARTS = ("classifiers", "embeddings")
-PREDICTIONS = ("seli", "ridge")
 BUCKETS = 4
 """Groups of as many tokens each, from the most to the least frequent, that accuracy is told by."""
 # d ≥ k − 1, as theory asks, so that the head is not the bottleneck that it is in large language models.
@@ -46,12 +52,12 @@ def vocabulary(setting: Setting) -> str:
         name, given = ("steps", setting.steps) if setting.steps is not None else ("ratios", setting.ratios)
         raise InvalidInput("study vocabulary takes its counts from a text and trains for epochs: leave "
                            f"{name} out, got {given}")
-    seeds = setting.seeds or (QUICK_SEEDS if setting.quick else SEEDS)
+    seeds = setting.pick_seeds(SEEDS, QUICK_SEEDS)
     text = setting.out / TEXT
     write_text(text, reference_text())
     configs = [config_of(text, seed, setting.quick) for seed in seeds]
     folders = [setting.out / "runs" / f"seed-{seed}" for seed in seeds]
-    Parallel(n_jobs=setting.jobs)(delayed(_trained)(config, folder) for config, folder in
+    Parallel(n_jobs=setting.jobs)(delayed(trained)(config, folder) for config, folder in
                                   zip(configs, folders, strict=True))
     runs = [Run.open(folder) for folder in folders]
     rows: list[dict[str, Any]] = []
@@ -115,10 +121,6 @@ def slope(counts: Any, lengths: Any) -> float:
     x, y = np.asarray(counts, dtype=float), np.asarray(lengths, dtype=float)
     kept = y > 0
     return float(np.polyfit(np.log(x[kept]), np.log(y[kept]), 1)[0])
-
-
-def _trained(config: TrainConfig, folder: Path) -> None:
-    train(config, folder, resume=(folder / CONFIG).is_file())
 
 
 def _relative(lengths: np.ndarray) -> np.ndarray:

@@ -17,7 +17,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from hashlib import sha256
-from itertools import product
+from itertools import combinations, product
 import json
 from math import prod
 from pathlib import Path
@@ -25,7 +25,7 @@ import re
 from typing import Any
 
 from neuralcollapse.checks import InvalidInput, did_you_mean, shown
-from neuralcollapse.experiments.config import TrainConfig, read_mapping
+from neuralcollapse.experiments.config import TrainConfig, apply, read_mapping
 
 _MOST_SEEDS = 1_000_000
 _PARTS = ("preset", "base", "grid", "cells", "seeds")
@@ -86,30 +86,16 @@ def read_sweep(source: str | Path | Mapping[str, Any]) -> list[GridCell]:
             raise InvalidInput(f"unknown part '{part}' of a sweep: {did_you_mean(str(part), _PARTS)}")
     base, grid, cells = _shared(parts), _grid(parts), _explicit(parts)
     seeds = _seeds(parts.get("seeds"))
-    if seeds:
-        grid = {"seed": seeds, **grid}  # first, so that it changes last
-    taken = sorted(grid.keys() & {key for cell in cells for key in cell})
-    if taken:
-        raise InvalidInput(f"a setting must vary in one place only, got {taken[0]} in cells and again in grid or seeds")
-    size = prod(map(len, grid.values())) * len(cells)
+    explicit = {key for cell in cells for key in cell}
+    varied = (("grid", grid.keys()), ("cells", explicit), ("seeds", {"seed"} if seeds else set[str]()))
+    for (part, keys), (other, others) in combinations(varied, 2):
+        if keys & others:
+            raise InvalidInput(f"a setting must vary in one place only, got {min(keys & others)} in {part} and again "
+                               f"in {other}")
+    size = prod(map(len, grid.values())) * len(cells) * max(len(seeds), 1)
     if size > _MOST_CELLS:
         raise InvalidInput(f"a sweep takes at most {_MOST_CELLS:,} cells, got {size:,}")
-    return _named([_cell(base, settings) for settings in _combinations(grid, cells)])
-
-
-def apply(base: Mapping[str, Any], settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Settings over others; `table.key` changes one entry of a table."""
-    changed = dict(base)
-    for key, value in settings.items():
-        name, _, inner = key.partition(".")
-        if not inner:
-            changed[name] = value
-            continue
-        table = changed.get(name, TrainConfig.model_fields[name].get_default(call_default_factory=True))
-        if not isinstance(table, dict):
-            raise InvalidInput(f"{name} has no inner settings, got {key}")
-        changed[name] = {**table, inner: value}
-    return changed
+    return _named([_cell(base, settings) for settings in _combinations(grid, cells, seeds)])
 
 
 # -- parts of the file ------------------------------------------------------------------------------
@@ -165,13 +151,12 @@ def _seeds(seeds: Any) -> list[int]:
 # -- cells ------------------------------------------------------------------------------------------
 
 
-def _combinations(grid: Mapping[str, list[Any]], cells: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
-    seeds = grid.get("seed", [None]) if next(iter(grid), None) == "seed" else [None]
-    rest = {key: values for key, values in grid.items() if seeds == [None] or key != "seed"}
-    for seed in seeds:
+def _combinations(grid: Mapping[str, list[Any]], cells: list[dict[str, Any]], seeds: list[int]
+                  ) -> Iterator[dict[str, Any]]:
+    for seed in [{"seed": seed} for seed in seeds] or [{}]:
         for cell in cells:
-            for values in product(*rest.values()):
-                yield {**cell, **dict(zip(rest, values, strict=True)), **({} if seed is None else {"seed": seed})}
+            for values in product(*grid.values()):
+                yield {**cell, **dict(zip(grid, values, strict=True)), **seed}
 
 
 def _cell(base: Mapping[str, Any], settings: Mapping[str, Any]) -> GridCell:

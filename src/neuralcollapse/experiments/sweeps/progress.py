@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from types import TracebackType
-from typing import Any
 
 from rich.console import Console, Group
 from rich.live import Live
@@ -14,7 +13,9 @@ from rich.table import Table
 from rich.text import Text
 
 from neuralcollapse.checks import shown
+from neuralcollapse.experiments.records import look
 from neuralcollapse.experiments.sweeps.running import CellState
+from neuralcollapse.notebook import number
 
 _STATES = ("done", "running", "waiting", "failed")
 _COLOURS = {"done": "green", "running": "cyan", "waiting": "dim", "failed": "red"}
@@ -114,10 +115,4 @@ def _why(cell: CellState) -> str:
 
 
 def _numbers(cell: CellState) -> dict[str, str]:
-    found = {}
-    for title, path in _COLUMNS.items():
-        value: Any = cell.last
-        for key in path:
-            value = value.get(key) if isinstance(value, dict) else None
-        found[title] = f"{value:.3g}" if isinstance(value, (int, float)) else "–"
-    return found
+    return {title: number(look(cell.last, *path)) for title, path in _COLUMNS.items()}

@@ -58,7 +58,15 @@ class CellState:
 
 @dataclass(frozen=True)
 class SweepResult:
-    """What became of a sweep."""
+    """What became of a sweep.
+
+    Attributes
+    ----------
+    path : Path
+        Its folder.
+    cells : tuple of CellState
+        In the order in which they were run.
+    """
 
     path: Path
     cells: tuple[CellState, ...]

@@ -24,9 +24,9 @@ from neuralcollapse.show.charts import (
     SpacePanel,
     legend_entries,
 )
-from neuralcollapse.show.markup import Table, chart_numbers
+from neuralcollapse.show.markup import Table, chart_numbers, colour_ticks
 from neuralcollapse.show.palette import COLOURS, diverging_scale
-from neuralcollapse.show.wording import SYMBOL, number
+from neuralcollapse.show.wording import SYMBOL
 
 _DARK = dict(COLOURS.values())
 _CONFIG: Any = {"displaylogo": False, "displayModeBar": False, "responsive": True}
@@ -149,7 +149,6 @@ def _kind(entry: Curve | Level | Mark, chart: Chart, bar: bool) -> str:
 
 
 def _colour_bar(limit: float) -> Any:
-    ticks = [html.Span(number(limit * sign * step * step, 2)) for sign, step in
-             ((-1, 1.0), (-1, 0.5), (1, 0.0), (1, 0.5), (1, 1.0))]
+    ticks = [html.Span(tick) for tick in colour_ticks(limit)]
     return html.Div([html.Div(className="ramp"), html.Div(ticks, className="ticks")], className="colour-bar",
                     **_DECORATION)

@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 
 from neuralcollapse.checks import InvalidInput, shown
-from neuralcollapse.show.reading import as_number, look
+from neuralcollapse.experiments.records import look
+from neuralcollapse.show.reading import as_number
 
 _REMEMBERED = 256  # bytes before the end that tell a file that grew from another one
 

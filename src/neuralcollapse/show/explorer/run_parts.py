@@ -122,9 +122,7 @@ def comparison(runs: Sequence[OpenedRun], dark: bool) -> list[Any]:
     if len(runs) < 2:
         return []
     compared = ComparedRuns(tuple(run.compared for run in runs), [])
-    differ = f"They differ in {', '.join(compared.differing)}." if compared.differing else \
-        "All of their settings are the same."
-    return [html.H2(f"{len(runs)} runs compared", id="compared"), html.P(differ, className="subtitle"),
+    return [html.H2(f"{len(runs)} runs compared", id="compared"), html.P(compared.difference, className="subtitle"),
             *picture(figures.curves(compared, by_name=True), "runs-curves", dark, titled=False),
             table(last_numbers(compared))]
 

@@ -13,7 +13,7 @@ from neuralcollapse.show.explorer.frame import attribute, called
 from neuralcollapse.show.explorer.theory_reading import takes, why_no_ridge
 from neuralcollapse.show.explorer.theory_solver import STEPS, ridge_at, ridge_steps
 from neuralcollapse.show.explorer.theory_state import CHOICES, DRAWN, PROFILES, VECTORS, TheoryState
-from neuralcollapse.show.wording import plain
+from neuralcollapse.show.wording import plain, raised
 
 PARAMETERS = (*VECTORS, *CHOICES)
 FIELDS = ("k", "ratio", "minority", "n_min", "n_max", "counts")
@@ -32,7 +32,6 @@ _CHOICE_LABELS = {"class": "class (CDT)", "label": "label (LDT)"}
 _HINT = "One number per class, or: one for all · majority, minority · n^0.5 for (n/n_max)^0.5 · log n for ln(n_c/n)"
 # What a box takes at all. Longer texts than `read` accepts still fit, so that its message can say so.
 _LONGEST_NUMBER, _LONGEST_TEXT = 30, 20_000
-_RAISED = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 
 
 def controls(state: TheoryState, messages: Sequence[str]) -> Any:
@@ -161,7 +160,7 @@ def _radio(name: str, options: dict[str, str], value: str, label: str) -> Any:
 
 
 def _decade(power: int) -> str:
-    return f"{10.0 ** power:g}" if -2 <= power <= 3 else f"10{str(power).translate(_RAISED)}"
+    return f"{10.0 ** power:g}" if -2 <= power <= 3 else f"10{raised(power)}"
 
 
 def _shown(ridge: float | None) -> str:

@@ -16,7 +16,6 @@ from neuralcollapse.predict.symmetry import Point
 from neuralcollapse.show.along import KINDS, joined, summarise_one
 from neuralcollapse.show.charts import Chart, Mark
 from neuralcollapse.show.class_axis import class_axis
-from neuralcollapse.show.drawing import drawing
 from neuralcollapse.show.explorer.frame import picture, table
 from neuralcollapse.show.explorer.theory_controls import counts_name, ridge_name
 from neuralcollapse.show.explorer.theory_solver import Solved
@@ -26,6 +25,7 @@ from neuralcollapse.show.markup import Table
 from neuralcollapse.show.path_figures import distances_along, event_marks, limit_of, shapes_along, told
 from neuralcollapse.show.prediction import predicted_grams, predicted_norms
 from neuralcollapse.show.ratio_figures import against_ratio
+from neuralcollapse.show.space import drawing
 from neuralcollapse.show.spectrum import singular_values, spectrum
 from neuralcollapse.show.wording import cosine, degrees, number, plain
 

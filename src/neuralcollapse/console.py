@@ -1,14 +1,17 @@
-"""What every command prints with: tables that keep their numbers whole on narrow terminals, and sketches of a line."""
+"""What is printed in a terminal: tables that keep their numbers whole where it is narrow, and sketches of a line.
+
+Knows texts and numbers only, so that advice can print itself with the tables that every command prints.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from itertools import pairwise
 
 from jaxtyping import Float
 import numpy as np
 from rich.cells import cell_len
-from rich.console import Console
+from rich.console import Console, RenderableType
 from rich.table import Table
 from rich.text import Text
 
@@ -17,38 +20,46 @@ _GAP = 2
 
 
 def print_table(console: Console, headings: Sequence[str], rows: Sequence[Sequence[str]], left: int = 1) -> None:
+    """Print `laid_out` at the width of the console."""
+    for part in laid_out(headings, rows, console.width, left):
+        console.print(part)
+
+
+def laid_out(headings: Sequence[str], rows: Sequence[Sequence[str]], width: int, left: int = 1
+             ) -> Iterator[RenderableType]:
     """A table without lines; columns that do not fit beside each other go into tables below, under the same names.
 
     Parameters
     ----------
-    console : rich.console.Console
     headings, rows : sequences of str
         Plain text; the first column names the row and is folded where it is long.
+    width : int
+        Cells beside each other.
     left : int
         How many columns stand to the left; the others are numbers, to the right, and never folded.
     """
     cells = [max([0, *(cell_len(row[c]) for row in rows)]) for c in range(len(headings))]
     widths = list(map(max, cells, map(cell_len, headings)))
-    if sum(width + _GAP for width in widths) - _GAP > console.width:  # headings may be folded between words
-        widths = [max(width, *map(cell_len, heading.split() or [""]), 0)
-                  for width, heading in zip(cells, headings, strict=True)]
-    first = min(max(widths[0], cell_len(headings[0])), max(console.width // 3, console.width - _GAP - sum(
-        width + _GAP for width in widths[1:])))
+    if sum(each + _GAP for each in widths) - _GAP > width:  # headings may be folded between words
+        widths = [max(each, *map(cell_len, heading.split() or [""]), 0)
+                  for each, heading in zip(cells, headings, strict=True)]
+    first = min(max(widths[0], cell_len(headings[0])), max(width // 3, width - _GAP - sum(
+        each + _GAP for each in widths[1:])))
     starts = [1]
     for c in range(1, len(widths)):
-        taken = first + sum(width + _GAP for width in widths[starts[-1]:c + 1])
-        if taken > console.width and c > starts[-1]:
+        taken = first + sum(each + _GAP for each in widths[starts[-1]:c + 1])
+        if taken > width and c > starts[-1]:
             starts.append(c)
     for begin, end in pairwise([*starts, len(headings)]):
         if begin > 1:
-            console.print()
+            yield Text()
         table = Table(box=None, pad_edge=False, padding=(0, _GAP, 0, 0), collapse_padding=True)
         for c in (0, *range(begin, end)):
             table.add_column(Text(headings[c]), justify="left" if c < left else "right", overflow="fold",
                              width=first if c == 0 else widths[c])
         for row in rows:
             table.add_row(*(Text(row[c]) for c in (0, *range(begin, end))))
-        console.print(table)
+        yield table
 
 
 def sketch(console: Console, values: Float[np.ndarray, " p"], width: int = 40) -> str:
