@@ -67,7 +67,7 @@ def test_equal_counts_and_neutral_parameters_give_the_simplex(loss, k):
         np.testing.assert_allclose(gram, simplex, atol=1e-13)
 
 
-@pytest.mark.parametrize("loss", [entry.name for entry in GEOMETRIES if entry.options["parent"]])
+@pytest.mark.parametrize("loss", [entry.name for entry in GEOMETRIES if entry.options.get("parent")])
 def test_neutral_parameters_recover_the_parent(loss):
     parent = GEOMETRIES[loss].options["parent"]
     for one, two in zip(grams(predict(COUNTS, loss, **neutral_parameters(loss, 5))),

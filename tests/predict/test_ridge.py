@@ -257,6 +257,15 @@ def test_thresholds_without_a_closed_form_are_bracketed():
     assert predict(counts, ridge=first * 1.002).rank == 2
 
 
+@pytest.mark.parametrize(("counts", "parameters"), [
+    ([50, 20, 9, 3], {}), ([100, 100, 4, 4], {}), ([100, 100, 4, 4], {"weight": [2, 2, 3, 3]}),
+    ([10, 10, 1, 1], {"delta": [1, 2, 3, 4]}), ([9, 4, 1], {"delta": [1, 2, 3], "temperature": "label"}),
+    (np.arange(1.0, 66.0), {})])
+def test_thresholds_are_of_the_counts_and_the_loss_whatever_the_ridge(counts, parameters):
+    limit, one = (predict(counts, ridge=ridge, **parameters).thresholds for ridge in (None, 0.5))
+    assert limit == {name: value and pytest.approx(value, rel=1e-12) for name, value in one.items()}
+
+
 @given(st.integers(2, 50), st.floats(1, 1e6), st.floats(-8, 0.2))
 def test_equal_counts_give_the_simplex_at_every_ridge(k, n, exponent):
     geometry = predict([n] * k, ridge=np.sqrt(n) * 10**exponent)
