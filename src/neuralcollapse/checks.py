@@ -19,6 +19,9 @@ import numpy as np
 # Powers of ten within which n_c/δ_c² and the ratio of two of them stay far from overflow.
 _DECADES = 40
 
+CENTERS = ("classes", "samples", "none")
+"""What class means can be taken about: their mean, that of all samples, the origin."""
+
 
 class InvalidInput(ValueError):
     """Something the user gave cannot be used; the message is one line."""
@@ -107,6 +110,12 @@ def finite_vector(name: str, values: Any, length: int) -> np.ndarray:
                            f"({shown(values)})")
     require_finite(name, vector)
     return vector
+
+
+def check_center(center: str) -> None:
+    """InvalidInput unless `center` is one of CENTERS."""
+    if center not in CENTERS:
+        raise InvalidInput(f"center must be one of {', '.join(CENTERS)}, got {shown(center)!r}")
 
 
 def parse_numbers(name: str, text: str) -> list[float]:

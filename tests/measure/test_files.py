@@ -513,7 +513,7 @@ def test_what_is_no_fitted_linear_classifier_is_refused(arrays):
         (LogisticRegression(), labels, {}, "the classifier must be fitted first, got a LogisticRegression without "
                                            "classes_"),
         (KNeighborsClassifier().fit(features, labels), labels, {},
-         "the classifier must be linear, with coef_ and intercept_, got a fitted KNeighborsClassifier without"),
+         "the classifier must be linear, with coef_, got a fitted KNeighborsClassifier without"),
         (SVC(kernel="linear").fit(features, labels), labels, {},
          "the classifier must have one row of coef_ per class, got a SVC with 3 rows of pairs of 3 classes"),
         (good, np.where(labels == "bee", "bear", labels), {},

@@ -21,7 +21,7 @@ def read_head(layer: nn.Module) -> Head:
     Raises
     ------
     InvalidInput
-        A weight that is not one row per class, such as a quantised one.
+        No weight, or one that is not one row of floats per class, such as a quantised one.
     """
     weight, bias = _weight(layer), getattr(layer, "bias", None)
     if not weight.is_floating_point() or weight.ndim < 2 or weight.shape[2:].numel() != 1:
@@ -136,8 +136,11 @@ def _is_linear(layer: nn.Module) -> bool:
 
 
 def _weight(layer: nn.Module) -> Tensor:
-    weight = layer.weight
-    assert isinstance(weight, Tensor)
+    weight = getattr(layer, "weight", None)
+    if not isinstance(weight, Tensor):
+        given = "none" if weight is None else f"a {type(weight).__name__}"  # a quantised layer's is a method
+        raise InvalidInput(f"the head must have a weight of floats, one row per class, got {given} in "
+                           f"{type(layer).__name__}")
     return weight
 
 

@@ -61,7 +61,7 @@ def lambda_eff(path: RidgePath, classifiers: Float[np.ndarray, "k d"] | None = N
     Raises
     ------
     InvalidInput
-        Neither classifiers nor embeddings.
+        Neither classifiers nor embeddings, or another center.
 
     References
     ----------

@@ -10,7 +10,7 @@ from typing import Any
 from jaxtyping import Float
 import numpy as np
 
-from neuralcollapse.checks import InvalidInput, did_you_mean, positive_number
+from neuralcollapse.checks import InvalidInput, check_center, did_you_mean, positive_number
 from neuralcollapse.counts import ClassCounts, plain_number
 from neuralcollapse.gram import DiagonalPlusLowRank, Gram
 from neuralcollapse.predict.displays import geometry_html, geometry_line
@@ -200,7 +200,13 @@ class Geometry:
         ----------
         center : str
             "classes" (μ_G the mean of the class means), "samples" (of all samples) or "none".
+
+        Raises
+        ------
+        InvalidInput
+            Another center.
         """
+        check_center(center)
         if center == "none":
             return self
         n = self.counts.values

@@ -16,6 +16,8 @@ from neuralcollapse.simulate.model import FreeModel
 PARTS = ("classifiers", "embeddings", "logits")
 SCALARS = ("log_loss", "log_objective", "norm_ratio/classifiers", "norm_ratio/embeddings",
            "minority_cosine/classifiers", "minority_cosine/embeddings", *NAMES.values(), "nc1", "balanced_accuracy")
+TARGETS = ("seli", "ridge", "limit", "etf")
+"""What distances can be to; a run has those that are defined for it."""
 
 
 class Observer:
