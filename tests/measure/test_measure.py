@@ -32,8 +32,7 @@ def assert_close(values, reference, rtol):
         if isinstance(expected, dict):
             assert_close(values[name], expected, rtol)
         else:
-            # atol: NC4 and accuracy may be exactly 0
-            np.testing.assert_allclose(values[name], expected, rtol=rtol, atol=1e-12, err_msg=name)
+            np.testing.assert_allclose(values[name], expected, rtol=rtol, atol=0, err_msg=name)
 
 
 @pytest.mark.parametrize("case", CASES)
@@ -50,7 +49,7 @@ def test_measure_equals_the_two_pass_reference(case, center, with_bias):
 @pytest.mark.parametrize("case", CASES)
 def test_float64_features_agree_to_eleven_digits(case):
     features, labels, weight, _ = sample(case, dtype=np.float64)
-    assert_close(measure(features, labels, weight).to_dict(), two_pass(features, labels, weight), 1e-9)
+    assert_close(measure(features, labels, weight).to_dict(), two_pass(features, labels, weight), 1e-11)
 
 
 @pytest.mark.parametrize("case", CASES)
