@@ -21,6 +21,10 @@ from neuralcollapse.registry import Registry
 GEOMETRIES: Registry[Any] = Registry("loss")
 """Every loss whose geometry is known: a function of ClassCounts and the loss's own parameters."""
 
+PARTS = ("classifiers", "embeddings", "logits")
+"""The matrices of a geometry, as its attributes and every table of distances name them."""
+
+
 @dataclass(frozen=True)
 class Setting:
     """Where along the ridge a geometry is asked for.

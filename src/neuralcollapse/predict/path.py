@@ -12,7 +12,7 @@ import numpy as np
 from neuralcollapse.checks import InvalidInput, OutsideTheory, positive_number
 from neuralcollapse.counts import ClassCounts
 from neuralcollapse.predict.displays import path_html, path_line
-from neuralcollapse.predict.geometry import Geometry, Setting, geometry_at, predict
+from neuralcollapse.predict.geometry import PARTS, Geometry, Setting, geometry_at, predict
 from neuralcollapse.predict.symmetry import Point
 
 
@@ -156,10 +156,10 @@ def _follow(ridges: Float[np.ndarray, " p"], at: Callable[..., Geometry]) -> tup
 def _described(limit: Geometry, ridges: Float[np.ndarray, " p"], geometries: tuple[Geometry, ...],
                at: Callable[..., Geometry]) -> RidgePath:
     simplex = predict(limit.counts, "etf")
-    kinds = ("classifiers", "embeddings")
 
     def distances(to: Geometry) -> dict[str, np.ndarray]:
-        return {kind: np.array([getattr(g, kind).distance_to(getattr(to, kind)) for g in geometries]) for kind in kinds}
+        return {part: np.array([getattr(g, part).distance_to(getattr(to, part)) for g in geometries])
+                for part in PARTS[:2]}
 
     ranks = np.array([_rank(geometry) for geometry in geometries])
     return RidgePath(ridges, geometries, distances(limit), distances(simplex), ranks,

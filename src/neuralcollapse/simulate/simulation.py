@@ -13,6 +13,7 @@ import numpy as np
 from neuralcollapse.checks import UNREADABLE, InvalidInput, did_you_mean, why_unreadable
 from neuralcollapse.counts import ClassCounts
 from neuralcollapse.files import replacing, writing
+from neuralcollapse.predict.geometry import PARTS
 from neuralcollapse.simulate.displays import simulation_html
 
 
@@ -73,7 +74,7 @@ class Simulation:
     def __repr__(self) -> str:
         target = self.target
         parts = []
-        for part in ("classifiers", "embeddings", "logits"):
+        for part in PARTS:
             last = self[f"{target}/{part}"][:, -1]
             reached = np.median(last[np.isfinite(last)]) if np.isfinite(last).any() else np.nan
             parts.append(f"{part} {reached:.2g}")
