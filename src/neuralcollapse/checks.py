@@ -127,23 +127,6 @@ def parse_numbers(name: str, text: str) -> list[float]:
                            f"got {shown(text)!r}") from None
 
 
-def parse_fields(text: str, fields: Iterable[str]) -> dict[str, float]:
-    """Read "k=10,ratio=10,n_min=50" into numbers; only names in `fields` are allowed."""
-    known = list(fields)
-    parsed: dict[str, float] = {}
-    for part in filter(None, (part.strip() for part in text.split(","))):
-        name, equals, value = part.partition("=")
-        if not equals or name.strip() not in known:
-            raise InvalidInput(f"expected {','.join(f'{f}=…' for f in known)}, got {part!r}")
-        if name.strip() in parsed:
-            raise InvalidInput(f"{name.strip()} must be given once, got {text!r}")
-        try:
-            parsed[name.strip()] = float(value)
-        except ValueError:
-            raise InvalidInput(f"{name.strip()} must be a number, got {value!r}") from None
-    return parsed
-
-
 def check_labels(labels: Any, classes: int | None = None) -> Int[np.ndarray, " n"]:
     """`labels` as an int64 vector in 0 … classes−1; InvalidInput names the first one that is not."""
     array = np.asarray(labels)

@@ -490,11 +490,11 @@ def test_a_fitted_classifier_is_measured_as_it_decides(arrays, kind, options, na
 
 
 def test_two_classes_have_the_probabilities_of_the_fitted_classifier(arrays):
-    from neuralcollapse.measure.estimators import head_of
+    from neuralcollapse.measure.estimators import fitted_head
 
     features, labels = classes_of(arrays, ["no", "no", "no", "yes"])
     classifier = fitted("LogisticRegression", features, labels)
-    head = head_of(classifier)
+    head = fitted_head(classifier)
     z = features @ head.weight.T + head.bias
     softmax = np.exp(z - z.max(1, keepdims=True))
     np.testing.assert_allclose(softmax / softmax.sum(1, keepdims=True), classifier.predict_proba(features), rtol=1e-12,

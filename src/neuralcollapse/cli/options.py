@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from neuralcollapse.checks import InvalidInput, parse_fields
+from neuralcollapse.checks import InvalidInput
 from neuralcollapse.counts import ClassCounts
 from neuralcollapse.label_files import counts_from_file
 
@@ -74,7 +74,7 @@ def training_counts(text: str | None) -> ClassCounts | None:
 
 
 def _from_profile(make: Callable[..., ClassCounts], text: str, renamed: dict[str, str], *names: str) -> ClassCounts:
-    fields = parse_fields(text, (*renamed, *names))
+    fields = _parse_fields(text, (*renamed, *names))
     arguments: dict[str, Any] = {renamed.get(name, name): value for name, value in fields.items()}
     for short, name in (*renamed.items(), ("ratio", "ratio")):
         if name not in arguments:
@@ -82,3 +82,20 @@ def _from_profile(make: Callable[..., ClassCounts], text: str, renamed: dict[str
     if "n_max" in names and len(names) == 2 and "n_max" not in arguments:
         raise InvalidInput(f"long-tail needs n_max=…, got {text!r}")
     return make(**arguments)
+
+
+def _parse_fields(text: str, fields: Iterable[str]) -> dict[str, float]:
+    """Read "k=10,ratio=10,n_min=50" into numbers; only names in `fields` are allowed."""
+    known = list(fields)
+    parsed: dict[str, float] = {}
+    for part in filter(None, (part.strip() for part in text.split(","))):
+        name, equals, value = part.partition("=")
+        if not equals or name.strip() not in known:
+            raise InvalidInput(f"expected {','.join(f'{f}=…' for f in known)}, got {part!r}")
+        if name.strip() in parsed:
+            raise InvalidInput(f"{name.strip()} must be given once, got {text!r}")
+        try:
+            parsed[name.strip()] = float(value)
+        except ValueError:
+            raise InvalidInput(f"{name.strip()} must be a number, got {value!r}") from None
+    return parsed

@@ -50,7 +50,7 @@ def is_estimator(value: Any) -> bool:
     return hasattr(value, "fit") and hasattr(value, "predict")
 
 
-def head_of(classifier: Any) -> FittedHead:
+def fitted_head(classifier: Any) -> FittedHead:
     """The head of a fitted classifier with `coef_`, `classes_` and, where it has one, `intercept_`.
 
     Two classes have one row w and one offset b there, with the decision wᵀh + b > 0. As a head that is the rows
@@ -65,7 +65,7 @@ def head_of(classifier: Any) -> FittedHead:
     --------
     >>> from sklearn.linear_model import LogisticRegression
     >>> fitted = LogisticRegression().fit([[0., 0], [0, 1], [1, 0], [1, 1]], ["no", "no", "yes", "yes"])
-    >>> head = head_of(fitted)
+    >>> head = fitted_head(fitted)
     >>> head.weight.shape, head.names, head.rows_of(["yes", "no"]).tolist()
     ((2, 2), ['no', 'yes'], [1, 0])
     """

@@ -30,7 +30,7 @@ def read_head(layer: nn.Module) -> Head:
     return Head(whole(weight.detach()).flatten(1), whole(bias.detach()) if isinstance(bias, Tensor) else None)
 
 
-def head_of(model: nn.Module, layer: nn.Module) -> Head:
+def read_head_of(model: nn.Module, layer: nn.Module) -> Head:
     """`read_head` of a layer in a model that may be sharded: every process must then call this."""
     if not is_sharded(model):
         return read_head(layer)
