@@ -393,3 +393,9 @@ def test_a_given_start_is_projected_on_non_negative_features():
 def test_memory_is_budgeted_for_every_quantity_of_a_run():
     runs = simulate([4, 3], loss="cdt", delta=[1, 2], ridge=0.1, steps=1)
     assert len(runs.values) == len(SCALARS) + len(TARGETS) * len(PARTS)
+
+
+def test_fractions_of_samples_are_refused_not_rounded():
+    runs = simulate([2.5, 1.5], steps=1, symmetric=True)
+    with pytest.raises(InvalidInput, match=r"^counts must be whole numbers to have samples, got ClassCounts\(2\.5"):
+        runs.samples(0)

@@ -75,6 +75,10 @@ def measure_file(path: Path | str, *, head: Path | str | None = None, labels: Pa
     counts, names, targets, center, nc4, scatter
         As in `measure`.
 
+    Returns
+    -------
+    Measurement
+
     Raises
     ------
     InvalidInput
@@ -114,6 +118,10 @@ def measure_files(paths: Iterable[Path | str], *, nc4: str | Measurement | None 
         Told now and then how far it has come.
     **options
         As in `measure_file`, the same for every file.
+
+    Returns
+    -------
+    list of Measurement
 
     Raises
     ------

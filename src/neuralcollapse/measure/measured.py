@@ -70,9 +70,18 @@ class Measured:
     targets : dict of str to Geometry
         Predictions to hold it against; the first is the main one.
     minority : (k,) bool array
+    names : tuple of str
+        Class names; the classes' numbers where none were given.
     samples : SampleStatistics or None
     nc4_means : str or None
         Whose class means NC4 was taken from: "second-pass" (its own) or "previous" (an earlier measurement's).
+
+    Examples
+    --------
+    >>> from neuralcollapse.measure import measure
+    >>> measured = measure(np.eye(4), [0, 0, 1, 1], np.eye(2, 4)).measured
+    >>> measured.k, measured.squares.round(6).tolist(), measured.centred_means[0].tolist()
+    (2, [1.0, 1.0], [0.25, 0.25, -0.25, -0.25])
     """
 
     seen: Int[np.ndarray, " k"]

@@ -16,6 +16,7 @@ from neuralcollapse.gram import DiagonalPlusLowRank, Gram
 from neuralcollapse.predict.displays import geometry_html, geometry_line
 from neuralcollapse.predict.factors import balanced_factors, joint_factors
 from neuralcollapse.predict.symmetry import LossParameters
+from neuralcollapse.predict.thresholds import no_thresholds
 from neuralcollapse.registry import Registry
 
 GEOMETRIES: Registry[Any] = Registry("loss")
@@ -48,11 +49,6 @@ class Setting:
 
 
 _LISTED_BELOW = 200  # classes up to which k × k tables are written unless asked for
-
-
-def no_thresholds(bisect: bool) -> dict[str, float | None]:
-    """Thresholds that are not known."""
-    return {"minority_collapse": None, "total_collapse": None}
 
 
 @dataclass(frozen=True, eq=False)
@@ -95,6 +91,12 @@ class Geometry:
         has that margin (`assumes` says which is shown).
     parameters : LossParameters or None
         ω, δ and ι of the cross-entropy whose optimum this is; None for other losses.
+
+    Examples
+    --------
+    >>> geometry = predict([10, 10, 1, 1])
+    >>> geometry.rank, geometry.classifiers.cosines()[2].round(3).tolist()
+    (3, [-0.382, -0.382, 1.0, 0.079])
     """
 
     counts: ClassCounts

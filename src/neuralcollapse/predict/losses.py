@@ -15,12 +15,12 @@ import numpy as np
 
 from neuralcollapse.checks import InvalidInput, OutsideTheory, finite_vector, positive_vector
 from neuralcollapse.counts import ClassCounts
-from neuralcollapse.predict.geometry import GEOMETRIES, Geometry, Setting, no_thresholds
+from neuralcollapse.predict.geometry import GEOMETRIES, Geometry, Setting
 from neuralcollapse.predict.limit import interpolating_grams
 from neuralcollapse.predict.newton import within_thresholds
 from neuralcollapse.predict.ridge import rank_loss, solve_ridge, total_collapse
 from neuralcollapse.predict.symmetry import LossParameters, Point, ReducedProblem, reduce_problem
-from neuralcollapse.predict.thresholds import collapse_thresholds
+from neuralcollapse.predict.thresholds import collapse_thresholds, no_thresholds
 
 _ASSUMES = "unconstrained features, d ≥ k − 1"
 _IN_THE_LIMIT = f"{_ASSUMES}, no head bias, zero training error, ridge → 0"

@@ -25,8 +25,9 @@ from neuralcollapse.checks import NotConverged, OutsideTheory
 from neuralcollapse.counts import ClassCounts
 from neuralcollapse.gram import DiagonalPlusLowRank, Gram
 from neuralcollapse.groups import Groups, refine
-from neuralcollapse.predict.geometry import Geometry, Setting, geometry_at, no_thresholds
+from neuralcollapse.predict.geometry import Geometry, Setting, geometry_at
 from neuralcollapse.predict.spectral import SpectralOptimum, block_singular_values, spectral_optimum
+from neuralcollapse.predict.thresholds import no_thresholds
 from neuralcollapse.registry import Registry
 
 NORMS: Registry[Any] = Registry("norm")

@@ -56,6 +56,14 @@ class RidgePath:
     ranks : (p,) int array
     events : tuple of Event
         Ascending in λ.
+    at : callable
+        The geometry at any λ, and optionally a neighbour's `point` to start from.
+
+    Examples
+    --------
+    >>> path = ridge_path([10, 10, 1, 1], 0.1, 10, points=4)
+    >>> path.ranks.tolist(), path.at(0.5).rank
+    ([3, 3, 2, 0], 3)
     """
 
     ridges: Float[np.ndarray, " p"]

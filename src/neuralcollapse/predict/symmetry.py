@@ -234,7 +234,7 @@ class ReducedProblem:
         c, s = self._rotation
         diagonal = residual.between[self._diagonal, self._diagonal]
         alpha, beta = c * diagonal + s * residual.within, s * diagonal - c * residual.within
-        q = self.weight * self.slope**2 * probabilities.off / self._present + shift
+        q = self.weight * self.slope**2 * probabilities.off / np.maximum(self._multiplicity, 1) + shift
         q[self._diagonal[~self.repeated], self._diagonal[~self.repeated]] = 1.0  # no such unknown
         own = self.weight * self._own_slope**2 * (1 - probabilities.total) + shift
         between = residual.between / q
@@ -288,11 +288,6 @@ class ReducedProblem:
         return many
 
     @cached_property
-    def _present(self) -> Float[np.ndarray, "g g"]:
-        """`_multiplicity`, but 1 where there is none: such a class never counts, and may be divided by."""
-        return np.maximum(self._multiplicity, 1.0)
-
-    @cached_property
     def _log_odds(self) -> Float[np.ndarray, "g g"]:
         exponents = self.log_multiplicity + self.offset[:, None] - self.offset[None, :]
         exponents[self._diagonal[~self.repeated], self._diagonal[~self.repeated]] = -np.inf
@@ -301,7 +296,7 @@ class ReducedProblem:
     @cached_property
     def log_multiplicity(self) -> Float[np.ndarray, "g g"]:
         """Logarithm of how many wrong classes of group i a sample of group j has, 0 where there is none."""
-        return np.log(self._present)
+        return np.log(np.maximum(self._multiplicity, 1))
 
     @cached_property
     def _own_slope(self) -> Float[np.ndarray, " g"]:

@@ -27,10 +27,21 @@ def target_geometry(target: str, counts: ClassCounts) -> Geometry:
         ridge (loss summed over samples).
     counts : ClassCounts
 
+    Returns
+    -------
+    Geometry
+
     Raises
     ------
     InvalidInput
         An unknown name, or one that needs parameters.
+    OutsideTheory
+        A ridge that no theorem covers.
+
+    Examples
+    --------
+    >>> target_geometry("ridge:0.5", ClassCounts([10, 10, 1, 1])).ridge
+    0.5
     """
     name, colon, value = target.partition(":")
     try:

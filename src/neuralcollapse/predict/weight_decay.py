@@ -83,6 +83,29 @@ def weight_decay_from_ridge(ridge: float, n: float, feature_penalty: float | Non
 
     With `feature_penalty` p held, w = λ²/(n² p); without it both penalties are w, and w = λ/n.
 
+    Parameters
+    ----------
+    ridge : float
+        λ > 0, the loss summed over samples.
+    n : float
+        Training samples of the mean loss.
+    feature_penalty : float, optional
+        p > 0 per sample; w too when left out.
+
+    Returns
+    -------
+    float
+        w in (w/2)‖W‖².
+
+    Raises
+    ------
+    InvalidInput
+        A value that is not positive.
+
+    References
+    ----------
+    theory.md §1.
+
     Examples
     --------
     >>> weight_decay_from_ridge(0.5, n=1000)
