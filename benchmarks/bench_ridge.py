@@ -26,18 +26,19 @@ def long_tail(k: int, ridge_one: bool) -> np.ndarray:
     return ClassCounts.long_tail(k, 100, 100 if ridge_one else 500).values
 
 
-def convex_program(counts: np.ndarray, ridge: float, scale: float) -> tuple[cp.Problem, float]:
+def convex_program(counts: np.ndarray, ridge: float, scale: float) -> cp.Problem:
     """theory.md §4 as cvxpy sees it."""
     k = counts.size
     logits = cp.Variable((k, k))
     loss = cp.sum(cp.multiply(counts, cp.log_sum_exp(logits, axis=0) - cp.diag(logits)))
-    return cp.Problem(cp.Minimize(scale * (loss + ridge * cp.normNuc(logits @ np.diag(np.sqrt(counts)))))), scale
+    return cp.Problem(cp.Minimize(scale * (loss + ridge * cp.normNuc(logits @ np.diag(np.sqrt(counts))))))
 
 
 def peer_seconds(counts: np.ndarray, ridge: float, optimum: float, settings: dict) -> tuple[float, float]:
     """Time of one `solve` of a problem compiled before (in the peer's favour), and its relative error."""
     options = dict(settings)
-    problem, scale = convex_program(counts, ridge, options.pop("scale"))
+    scale = options.pop("scale")
+    problem = convex_program(counts, ridge, scale)
     problem.get_problem_data(options["solver"])
     try:
         with warnings.catch_warnings():

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
+
 import mpmath
 import numpy as np
+
+VECTORS = json.loads((Path(__file__).parent / "predict/vectors.json").read_text())
 
 
 def sqrt_psd(matrix: np.ndarray) -> np.ndarray:
@@ -21,6 +26,22 @@ def limit_dense(counts, delta=None, kind="class") -> tuple[np.ndarray, np.ndarra
     left, singular, right = np.linalg.svd(logits * np.sqrt(n))
     singular[-1] = 0.0
     return (left * singular) @ left.T, (right.T * singular) @ right / np.sqrt(np.outer(n, n)), logits
+
+
+def step_dense(a, b, large, small) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """G_W, G_M and logits of a majorities and b minorities in closed form (thrampoulidis2022; theory.md §2).
+
+    G_W = √large (I − J/a) ⊕ √small (I − J/b) + τ vvᵀ with v ∝ (1/a, −1/b), and with (√n_c v_c) for the other root.
+    """
+    k, n = a + b, np.repeat([large, small], [a, b]).astype(float)
+    within = np.zeros((k, k))
+    within[:a, :a] = np.sqrt(large) * (np.eye(a) - 1 / a)
+    within[a:, a:] = np.sqrt(small) * (np.eye(b) - 1 / b)
+    tau = np.sqrt((a * small + b * large) / k)
+    v = np.repeat([1 / a, -1 / b], [a, b])
+    u = np.sqrt(n) * v
+    other = within + tau * np.outer(u, u) / (u @ u)
+    return within + tau * np.outer(v, v) / (v @ v), other / np.sqrt(np.outer(n, n)), np.eye(k) - 1 / k
 
 
 def limit_mpmath(counts, delta=None, kind="class", digits=50):

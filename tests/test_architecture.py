@@ -17,7 +17,7 @@ ORDER = ["cli", "show", "experiments", "steer", "simulate", "measure", "predict"
          "groups", "registry", "checks"]
 # The ground floor may not import a room.
 GROUND = {"checks", "deprecation", "files", "registry", "rooms", "threads", "groups", "given_counts", "counts",
-          "low_rank", "gram", "label_files", "notebook", "console", "displays"}
+          "dense_products", "low_rank", "gram", "label_files", "notebook", "console", "displays"}
 
 
 def room(path):
@@ -27,12 +27,18 @@ def room(path):
 
 def imports(path):
     """The rooms a file imports, at its top or inside functions."""
-    for node in ast.walk(ast.parse(path.read_text())):
-        names = ([node.module] if isinstance(node, ast.ImportFrom) else
-                 [alias.name for alias in node.names] if isinstance(node, ast.Import) else [])
-        for name in names:
-            if name and name.startswith("neuralcollapse."):
-                yield name.split(".")[1]
+    for name in imported(path.read_text()):
+        if name.startswith("neuralcollapse."):
+            yield name.split(".")[1]
+
+
+def imported(code):
+    """The modules that code imports anywhere, as `import …` or `from … import`."""
+    for node in ast.walk(ast.parse(code)):
+        if isinstance(node, ast.ImportFrom) and node.module:
+            yield node.module
+        elif isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(SOURCE)))
@@ -48,10 +54,13 @@ def test_imports_point_one_way(path):
 
 @pytest.mark.parametrize("path", [p for p in FILES if room(p) == "predict"], ids=lambda p: p.name)
 def test_predict_knows_neither_torch_nor_measure(path):
-    text = path.read_text()
-    assert "torch" not in {alias for node in ast.walk(ast.parse(text)) if isinstance(node, ast.Import)
-                           for alias in (name.name.split(".")[0] for name in node.names)}
+    assert "torch" not in {name.split(".")[0] for name in imported(path.read_text())}
     assert "measure" not in set(imports(path))
+
+
+def test_an_import_is_seen_in_either_form():
+    assert [*imported("import torch.nn\nfrom torch import Tensor\ndef f():\n    from torch.nn import Linear")] == [
+        "torch.nn", "torch", "torch.nn"]
 
 
 @pytest.mark.parametrize("code", ["import neuralcollapse", "import neuralcollapse; neuralcollapse.predict([2, 1])",
@@ -89,6 +98,23 @@ def test_a_room_is_its_verb_in_any_order_of_import():
             "assert nc.train is nc.train and callable(nc.train) and callable(nc.experiments.train) and callable(train);"
             "print(nc.measure(np.eye(4), [0, 0, 1, 1]).measured.k, predict([2, 1]).k)")
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout == "2 2\n"
+
+
+@pytest.mark.parametrize("name", ["predict", "measure", "simulate", "experiments.train"])
+def test_a_room_is_one_thing_however_it_is_imported(name):
+    verb = name.split(".")[-1]
+    code = (f"import pickle, neuralcollapse as nc; first = nc.{verb};"
+            f"import neuralcollapse.{name} as package;"
+            f"assert first is package and nc.{verb} is package and package.{verb} is not package;"
+            "assert pickle.loads(pickle.dumps(package)) is package and callable(package)")
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr
+
+
+def test_modules_inside_a_room_are_imported_as_any_other():
+    code = "import neuralcollapse.predict.losses as losses; print(losses.__name__)"
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert result.stdout == "neuralcollapse.predict.losses\n"
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(SOURCE)))

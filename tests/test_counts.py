@@ -48,6 +48,13 @@ def test_minorities_are_below_the_geometric_mean():
     assert ClassCounts([500, 107, 23, 5]).minority.tolist() == [False, False, True, True]
 
 
+def test_equal_counts_hash_alike():
+    plain, named = ClassCounts([1, 2]), ClassCounts([1, 2], ["0", "1"])
+    assert plain == named
+    assert len({plain, named}) == 1
+    assert plain != ClassCounts([1, 2], ["a", "b"])
+
+
 @given(st.lists(st.integers(1, 20), min_size=2, max_size=8), st.integers(0, 2**32 - 1))
 def test_subsample_realises_the_counts_without_replacement(wanted, seed):
     rng = np.random.default_rng(seed)

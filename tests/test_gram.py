@@ -137,3 +137,10 @@ def test_a_perfect_network_is_at_distance_zero_whatever_the_centre(center, targe
     labels = np.repeat(np.arange(4), counts.values.astype(int))
     distance = measure(M[labels], labels, W, targets=(target,), center=center).to_dict()["distance"]
     assert max(distance[part] for part in ("classifiers", "embeddings", "logits")) < 1e-10
+
+
+@pytest.mark.parametrize("combined", [Gram.inner, Gram.distance_to, Gram.__add__])
+def test_another_number_of_classes_is_refused(combined):
+    three, four = (Gram.from_dense(np.eye(k)) for k in (3, 4))
+    with pytest.raises(InvalidInput, match=r"^both matrices must have the same classes, got 3 and 4$"):
+        combined(three, four)

@@ -9,14 +9,14 @@
 Importing this package imports neither torch nor matplotlib; names that need them are loaded when used.
 """
 
-from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from neuralcollapse.checks import InvalidInput, NotConverged, OutsideTheory
 from neuralcollapse.citations import citations
 from neuralcollapse.counts import ClassCounts
 from neuralcollapse.gram import Gram
-from neuralcollapse.predict import Geometry, predict
+from neuralcollapse.predict import Geometry
+from neuralcollapse.rooms import look_up
 
 __version__ = "0.1.0.dev0"
 
@@ -49,6 +49,7 @@ if TYPE_CHECKING:
         measure_model,
     )
     from neuralcollapse.measure.callbacks import Watch
+    from neuralcollapse.predict import predict
     from neuralcollapse.show import write_report
     from neuralcollapse.simulate import exact_cross_entropy, simulate
     from neuralcollapse.steer import VSLoss, advise
@@ -56,7 +57,7 @@ if TYPE_CHECKING:
 
 def __getattr__(name: str) -> Any:
     if name in _LATER:
-        return getattr(import_module(_LATER[name]), name)
+        return look_up(_LATER[name], name)
     raise AttributeError(f"module 'neuralcollapse' has no attribute '{name}'")
 
 

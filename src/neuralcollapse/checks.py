@@ -19,6 +19,9 @@ import numpy as np
 # Powers of ten within which n_c/δ_c² and the ratio of two of them stay far from overflow.
 _DECADES = 40
 
+CENTERS = ("classes", "samples", "none")
+"""What class means can be taken about: their mean, that of all samples, the origin."""
+
 
 def one_line(text: str) -> str:
     """`text` with spaces where it has line breaks, escape sequences or other characters that are not to be printed."""
@@ -122,6 +125,12 @@ def finite_vector(name: str, values: Any, length: int) -> np.ndarray:
     return vector
 
 
+def check_center(center: str) -> None:
+    """InvalidInput unless `center` is one of CENTERS."""
+    if center not in CENTERS:
+        raise InvalidInput(f"center must be one of {', '.join(CENTERS)}, got {shown(center)!r}")
+
+
 def parse_numbers(name: str, text: str) -> list[float]:
     """The numbers of a comma list such as "1,0.5,2"."""
     try:
@@ -129,23 +138,6 @@ def parse_numbers(name: str, text: str) -> list[float]:
     except ValueError:
         raise InvalidInput(f"{name} must be numbers separated by commas, such as 10,10,1,1, "
                            f"got {shown(text)!r}") from None
-
-
-def parse_fields(text: str, fields: Iterable[str]) -> dict[str, float]:
-    """Read "k=10,ratio=10,n_min=50" into numbers; only names in `fields` are allowed."""
-    known = list(fields)
-    parsed: dict[str, float] = {}
-    for part in filter(None, (part.strip() for part in text.split(","))):
-        name, equals, value = part.partition("=")
-        if not equals or name.strip() not in known:
-            raise InvalidInput(f"expected {','.join(f'{f}=…' for f in known)}, got {part!r}")
-        if name.strip() in parsed:
-            raise InvalidInput(f"{name.strip()} must be given once, got {text!r}")
-        try:
-            parsed[name.strip()] = float(value)
-        except ValueError:
-            raise InvalidInput(f"{name.strip()} must be a number, got {value!r}") from None
-    return parsed
 
 
 def as_array(values: Any) -> Any:

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from functools import cached_property
 from typing import Any
 
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 import numpy as np
 
 from neuralcollapse.checks import InvalidInput, check_labels, parse_numbers, positive_number, shown
@@ -233,7 +233,7 @@ class ClassCounts:
         return self._names or tuple(str(c) for c in range(self.k))
 
     @cached_property
-    def minority(self) -> Any:
+    def minority(self) -> Bool[np.ndarray, " k"]:
         """(k,) bool: the minority classes, those with n_c < √(n_min·n_max).
 
         In a STEP profile these are exactly its minorities; when counts are equal there is none.
@@ -255,7 +255,7 @@ class ClassCounts:
                 and self.names == other.names)
 
     def __hash__(self) -> int:
-        return hash((self.values.tobytes(), self._names))
+        return hash(self.values.tobytes())  # names given and names left out may be equal
 
     def __repr__(self) -> str:
         shown_values = [f"{v:g}" if v % 1 else f"{v:.0f}" for v in self.values[:10]]

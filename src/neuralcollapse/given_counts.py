@@ -52,16 +52,24 @@ def checked(values: Any, names: Sequence[str] | None) -> tuple[Float[np.ndarray,
         given = f"{array.size}" if array.ndim == 1 else f"an array of shape {array.shape}"
         raise InvalidInput(f"counts must name at least two classes, got {given} ({shown(values)})")
     require_finite("counts", array)
-    texts = None if names is None else tuple(str(name) for name in names)
-    if texts is not None and len(texts) != array.size:
-        raise InvalidInput(f"names must be one per class, expected {array.size}, got {len(texts)}")
-    if texts is not None and len(set(texts)) < array.size:
-        twice = next(name for name in texts if texts.count(name) > 1)
-        raise InvalidInput(f"names must differ, got '{twice}' twice")
+    texts = checked_names(names, array.size)
     _require_samples(array, texts)
     require_moderate("counts", array)
     array.setflags(write=False)
     return array, texts
+
+
+def checked_names(names: Sequence[str] | None, k: int) -> tuple[str, ...] | None:
+    """Class names as text; InvalidInput unless they are one per class and differ."""
+    if names is None:
+        return None
+    texts = tuple(str(name) for name in names)
+    if len(texts) != k:
+        raise InvalidInput(f"names must be one per class, expected {k}, got {len(texts)}")
+    if len(set(texts)) < k:
+        twice = next(name for name in texts if texts.count(name) > 1)
+        raise InvalidInput(f"names must differ, got '{twice}' twice")
+    return texts
 
 
 def _require_samples(values: Float[np.ndarray, " k"], names: Sequence[str] | None) -> None:

@@ -14,6 +14,20 @@ __all__ = ["DiagonalPlusLowRank", "Gram"]
 class Gram(DiagonalPlusLowRank):
     """The Gram matrix of k vectors: their norms and angles, blind to rotation.
 
+    Parameters
+    ----------
+    groups, diagonal, core, basis, own_diagonal
+        As of `DiagonalPlusLowRank`, the core symmetric; `from_dense` and `from_blocks` make one from entries.
+
+    Raises
+    ------
+    InvalidInput
+        Shapes that do not fit together.
+
+    References
+    ----------
+    theory.md §2 (every predicted Gram matrix is a diagonal plus a low-rank part).
+
     Examples
     --------
     >>> from neuralcollapse.groups import group_equal
@@ -32,7 +46,13 @@ class Gram(DiagonalPlusLowRank):
 
     def cosines(self, rows: Int[np.ndarray, " p"] | None = None,
                 columns: Int[np.ndarray, " q"] | None = None) -> Float[np.ndarray, "p q"]:
-        """Cosines between the vectors of `rows` and of `columns` (all when left out); NaN beside a zero vector."""
+        """Cosines between the vectors of `rows` and of `columns` (all when left out); NaN beside a zero vector.
+
+        Parameters
+        ----------
+        rows, columns : (p,), (q,) int arrays, optional
+            Classes.
+        """
         rows = np.arange(self.k) if rows is None else rows
         columns = np.arange(self.k) if columns is None else columns
         norms = self.norms
@@ -42,7 +62,13 @@ class Gram(DiagonalPlusLowRank):
         return np.where(np.equal.outer(rows, columns) & (lengths > 0), 1.0, cosines)
 
     def distance(self, factor: Float[np.ndarray, "k d"]) -> float:
-        """‖WWᵀ/‖WWᵀ‖ − G/‖G‖‖_F to the Gram matrix of a measured (k, d) factor; see `distance_between`."""
+        """‖WWᵀ/‖WWᵀ‖ − G/‖G‖‖_F to the Gram matrix of a measured factor; see `distance_between`.
+
+        Parameters
+        ----------
+        factor : (k, d) float array
+            W, one row per class.
+        """
         return self.distance_between(factor, factor)
 
     def unit(self) -> Gram:

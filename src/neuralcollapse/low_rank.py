@@ -16,13 +16,12 @@ import numpy as np
 from scipy import sparse
 
 from neuralcollapse.checks import InvalidInput
+from neuralcollapse.dense_products import inner_products, unit_distance
 from neuralcollapse.groups import Groups, group_equal
 from neuralcollapse.threads import one_blas_thread
 
 _ROWS_AT_ONCE = 8_192  # rows converted to float64 at a time when a factor is float32
 DENSE_BELOW = 1_024  # k up to which differences are formed entry by entry whatever d is
-_NEAR = 1e-4  # 1 − cosine below which a distance is formed from the difference, entry by entry
-_THREADS_PAY_FROM = 256  # columns from which a product gains from several BLAS threads
 
 M = TypeVar("M", bound="DiagonalPlusLowRank")
 
@@ -48,6 +47,12 @@ class DiagonalPlusLowRank:
     ------
     InvalidInput
         Shapes that do not fit together.
+
+    Examples
+    --------
+    >>> groups = Groups(np.array([0, 0, 1]), np.array([2, 1]))
+    >>> DiagonalPlusLowRank(groups, np.array([1.0, 2.0]), np.array([[3.0, 4.0], [5.0, 6.0]])).dense().tolist()
+    [[4.0, 3.0, 4.0], [3.0, 4.0, 4.0], [5.0, 5.0, 8.0]]
     """
 
     def __init__(self, groups: Groups, diagonal: Float[np.ndarray, " g"], core: Float[np.ndarray, "r r"],
@@ -136,7 +141,7 @@ class DiagonalPlusLowRank:
         return float(np.sqrt(max(own + low_rank, 0.0)))
 
     def inner(self, other: DiagonalPlusLowRank) -> float:
-        """Frobenius inner product tr(GᵀF) with another matrix of this form over the same classes."""
+        """Frobenius inner product tr(GᵀF) with another matrix of this form; InvalidInput for another k."""
         if not self.groups.same_as(other.groups):
             joint = self._joint_groups(other)
             return self.regrouped(joint).inner(other.regrouped(joint))
@@ -182,15 +187,16 @@ class DiagonalPlusLowRank:
 
     def distance_to_product(self, product: Float[np.ndarray, "k k"]) -> float:
         """The same for a product that was formed already."""
-        return _unit_distance(product, self.dense())
+        return unit_distance(product, self.dense())
 
     def distance_to(self, other: DiagonalPlusLowRank) -> float:
-        """‖G/‖G‖ − F/‖F‖‖_F to another matrix of this form; NaN when either is zero."""
+        """‖G/‖G‖ − F/‖F‖‖_F to another matrix of this form, NaN when either is zero; InvalidInput for another k."""
+        self._require_same_classes(other)
         if self.frobenius == 0 or other.frobenius == 0:
             return float("nan")
         by_entries = self.basis is None and other.basis is None and self.groups.same_as(other.groups)
         if self.k <= DENSE_BELOW and not by_entries:
-            return _unit_distance(self.dense(), other.dense())
+            return unit_distance(self.dense(), other.dense())
         return (self * (1 / self.frobenius) + other * (-1 / other.frobenius)).frobenius
 
     # -- algebra ------------------------------------------------------------------------------------
@@ -211,6 +217,7 @@ class DiagonalPlusLowRank:
     __rmul__ = __mul__
 
     def __add__(self: M, other: DiagonalPlusLowRank) -> M:
+        """G + F over the same classes; InvalidInput for another k."""
         if not self.groups.same_as(other.groups):
             joint = self._joint_groups(other)
             return self.regrouped(joint) + other.regrouped(joint)
@@ -282,9 +289,12 @@ class DiagonalPlusLowRank:
         return np.eye(self.core.shape[0]) if self.basis is None else self.basis
 
     def _joint_groups(self, other: DiagonalPlusLowRank) -> Groups:
+        self._require_same_classes(other)
+        return group_equal(self.groups.index, other.groups.index)
+
+    def _require_same_classes(self, other: DiagonalPlusLowRank) -> None:
         if self.k != other.k:
             raise InvalidInput(f"both matrices must have the same classes, got {self.k} and {other.k}")
-        return group_equal(self.groups.index, other.groups.index)
 
     def _inner_with_product(self, left: Float[np.ndarray, "k d"],
                             right: Float[np.ndarray, "k d"]) -> tuple[float, float]:
@@ -305,26 +315,9 @@ class DiagonalPlusLowRank:
             with one_blas_thread():
                 sums_left += spread @ one
                 sums_right += 0.0 if symmetric else spread @ two
-            gram_left += _inner_products(one)
-            gram_right += 0.0 if symmetric else _inner_products(two)
+            gram_left += inner_products(one)
+            gram_right += 0.0 if symmetric else inner_products(two)
         if symmetric:
             sums_right, gram_right = sums_left, gram_left
         inner = on_diagonal + float(np.sum(self.core * (sums_left @ sums_right.T)))
         return inner, float(np.sqrt(max(np.sum(gram_left * gram_right), 0.0)))
-
-
-def _inner_products(rows: Float[np.ndarray, "p d"]) -> Float[np.ndarray, "d d"]:
-    if rows.shape[1] >= _THREADS_PAY_FROM:
-        return rows.T @ rows
-    with one_blas_thread():
-        return rows.T @ rows
-
-
-def _unit_distance(one: Float[np.ndarray, "k k"], two: Float[np.ndarray, "k k"]) -> float:
-    sizes = np.linalg.norm(one), np.linalg.norm(two)
-    if 0 in sizes:
-        return float("nan")
-    cosine = float(np.vdot(one, two)) / float(sizes[0] * sizes[1])
-    if cosine < 1 - _NEAR:  # a third of the passes over k × k, and twelve digits
-        return float(np.sqrt(2 - 2 * cosine))
-    return float(np.linalg.norm(one / sizes[0] - two / sizes[1]))

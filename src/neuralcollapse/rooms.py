@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib import import_module
 import sys
 from types import ModuleType
 from typing import Any
@@ -14,14 +15,23 @@ class Room(ModuleType):
         """Call the verb."""
         return getattr(self, self.__name__.rpartition(".")[2])(*args, **kwargs)
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        return import_module, (self.__name__,)
+
 
 def open_room(name: str) -> None:
     """Make the package `name` callable.
 
     Examples
     --------
-    >>> import neuralcollapse
-    >>> neuralcollapse.predict([5, 5]).k
+    >>> import neuralcollapse.measure
+    >>> neuralcollapse.measure([[1.0], [2.0]], [0, 1]).measured.k
     2
     """
     sys.modules[name].__class__ = Room
+
+
+def look_up(module: str, name: str) -> Any:
+    """A name of a module: the module itself, where it is the room of that name, as any import of it gives."""
+    found = import_module(module)
+    return found if isinstance(found, Room) and module.endswith(f".{name}") else getattr(found, name)

@@ -6,7 +6,7 @@ import numpy as np
 FROM_LOGITS = {"margins": 1e-4, "accuracy": 1e-12}
 
 
-def assert_alike(one, two, rtol=1e-6, atol=1e-12):
+def assert_alike(one, two, rtol=1e-6, atol=0):
     """Every number of two measurements' `to_dict`, and their names."""
     left, right = one.to_dict(), two.to_dict()
     assert left.keys() == right.keys()

@@ -91,6 +91,15 @@ def test_a_loader_is_measured_as_measure_model_does_and_dropout_is_off(inputs):
     assert model.training
 
 
+def test_what_was_added_before_a_loader_was_measured_is_forgotten(inputs):
+    model = network()
+    watch = Watch(model, COUNTS, every=1)
+    for batches_given in (batches(inputs), None):
+        model(inputs)
+        watch.add(LABELS)
+        assert watch.end_epoch(batches_given).measurement.measured.seen.tolist() == COUNTS.values.tolist()
+
+
 def test_decisions_are_those_made_before_the_optimiser_moved_the_head(inputs):
     model = network().eval()
     watch = Watch(model, COUNTS)
@@ -208,7 +217,9 @@ def run(rank, world, port, out):
     watch.add(labels[mine])
     on_the_way = watch.end_epoch()
     afterwards = watch.end_epoch([(inputs[mine], labels[mine])])
-    torch.save((on_the_way.scalars(True), afterwards.scalars(True), len(logged)), f"{out}/{rank}.pt")
+    named = watch.end_epoch([{"input": inputs[mine], "labels": labels[mine]}])  # the model takes no labels
+    torch.save((on_the_way.scalars(True), afterwards.scalars(True), named.scalars(True), len(logged)),
+               f"{out}/{rank}.pt")
     distributed.destroy_process_group()
 
 if __name__ == "__main__":
@@ -226,7 +237,7 @@ def test_two_processes_report_what_one_does_and_one_of_them_logs(tmp_path, input
     expected = measure_model(model, [(inputs, LABELS)], counts=COUNTS).scalars()
     for rank in (0, 1):
         *reports, logged = torch.load(tmp_path / f"{rank}.pt")
-        assert logged == (2 if rank == 0 else 0)
+        assert logged == (3 if rank == 0 else 0)
         for scalars in reports:
             for name in scalars.keys() & expected.keys():
                 np.testing.assert_allclose(scalars[name], expected[name], rtol=1e-5, atol=1e-9, err_msg=name)

@@ -35,7 +35,7 @@ def metric(d=12, **options):
     return CollapseMetric(K, d, head(d), **options)
 
 
-def assert_same(one, two, rtol=1e-10, atol=1e-12):
+def assert_same(one, two, rtol=1e-10, atol=0):
     assert one.keys() == two.keys()
     for name, value in one.items():
         np.testing.assert_allclose(value.item(), two[name].item(), rtol=rtol, atol=atol, err_msg=name)

@@ -490,11 +490,11 @@ def test_a_fitted_classifier_is_measured_as_it_decides(arrays, kind, options, na
 
 
 def test_two_classes_have_the_probabilities_of_the_fitted_classifier(arrays):
-    from neuralcollapse.measure.estimators import head_of
+    from neuralcollapse.measure.estimators import fitted_head
 
     features, labels = classes_of(arrays, ["no", "no", "no", "yes"])
     classifier = fitted("LogisticRegression", features, labels)
-    head = head_of(classifier)
+    head = fitted_head(classifier)
     z = features @ head.weight.T + head.bias
     softmax = np.exp(z - z.max(1, keepdims=True))
     np.testing.assert_allclose(softmax / softmax.sum(1, keepdims=True), classifier.predict_proba(features), rtol=1e-12,
@@ -513,7 +513,7 @@ def test_what_is_no_fitted_linear_classifier_is_refused(arrays):
         (LogisticRegression(), labels, {}, "the classifier must be fitted first, got a LogisticRegression without "
                                            "classes_"),
         (KNeighborsClassifier().fit(features, labels), labels, {},
-         "the classifier must be linear, with coef_ and intercept_, got a fitted KNeighborsClassifier without"),
+         "the classifier must be linear, with coef_, got a fitted KNeighborsClassifier without"),
         (SVC(kernel="linear").fit(features, labels), labels, {},
          "the classifier must have one row of coef_ per class, got a SVC with 3 rows of pairs of 3 classes"),
         (good, np.where(labels == "bee", "bear", labels), {},

@@ -336,7 +336,7 @@ def test_logits_are_looked_at_a_few_rows_at_a_time(monkeypatch):
     model.forward = lambda tokens: model.lm(model.body(model.embedding(tokens)))
     ids, counts = text()
     once = measure_model(model, [(ids, ids)], counts=counts, next_token=True).to_dict()
-    monkeypatch.setattr("neuralcollapse.measure.labelled._LOGITS_AT_ONCE", 60)
+    monkeypatch.setattr("neuralcollapse.measure.labelled.LOGITS_AT_ONCE", 60)
     assert measure_model(model, [(ids, ids)], counts=counts, next_token=True).to_dict() == once
 
 

@@ -104,6 +104,10 @@ def test_collapse_safety_names_who_merges_and_what_is_safe():
     (lambda: ridge_path([5, 1], loss="mse"), "a path along the ridge is solved for the cross-entropies, got loss "
                                              "'mse': its geometry is in closed form, ask predict for any ridge"),
     (lambda: lambda_eff(ridge_path([5, 1], points=3)), "lambda_eff needs classifiers, embeddings or both, got neither"),
+    (lambda: lambda_eff(ridge_path([5, 1], points=3), np.eye(2), center="bogus"),
+     "center must be one of classes, samples, none, got 'bogus'"),
+    (lambda: predict([5, 1]).centred("bogus"), "center must be one of classes, samples, none, got 'bogus'"),
+    (lambda: balance_ridge(0.1, np.eye(2), 0.0), "feature_norm must be a positive number, got 0.0"),
     (lambda: ridge_from_weight_decay(0), "weight_decay must be a positive number, got 0"),
     (lambda: ridge_from_weight_decay(1, -2), "feature_penalty must be a positive number, got -2"),
     (lambda: weight_decay_from_ridge(1, 0), "n must be a positive number, got 0"),

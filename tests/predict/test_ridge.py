@@ -1,7 +1,5 @@
 """Finite ridge: certificates, independent solvers, invariances, thresholds, the reference vectors."""
 
-import json
-from pathlib import Path
 import warnings
 
 import cvxpy as cp
@@ -16,10 +14,7 @@ from scipy.special import xlogy
 from neuralcollapse.checks import InvalidInput, NotConverged, OutsideTheory
 from neuralcollapse.counts import ClassCounts
 from neuralcollapse.predict import predict
-from references import unit_distance
-
-VECTORS = [Path(__file__).parent / "vectors.json", Path(__file__).parents[3] / "shared/vectors/geometry.json"]
-EVERY = [vector for path in VECTORS if path.exists() for vector in json.loads(path.read_text())]
+from references import VECTORS, unit_distance
 
 
 def objective(counts, logits, ridge, *, bias=None, bias_ridge=0.0, weight=1.0, delta=1.0, iota=0.0,
@@ -60,7 +55,7 @@ def dual_gap(counts, logits, ridge, *, weight=1.0, delta=1.0, iota=0.0, temperat
     return (primal + conjugate) / primal
 
 
-@pytest.mark.parametrize("vector", [v for v in EVERY if v["kind"] == "ridge"], ids=lambda v: str(v["counts"]))
+@pytest.mark.parametrize("vector", [v for v in VECTORS if v["kind"] == "ridge"], ids=lambda v: str(v["counts"]))
 def test_reference_vectors(vector):
     parameters = {name: vector[name] for name in ("weight", "delta", "iota")}
     geometry = predict(vector["counts"], ridge=vector["lam"], bias=vector["bias"], **parameters)
@@ -120,18 +115,16 @@ def test_permuting_classes_scaling_and_shifting_change_nothing(counts, exponent,
     permuted = predict(counts[order], ridge=ridge, tolerance=1e-13, **{
         name: v[order] if isinstance(v, np.ndarray) else v for name, v in parameters.items()})
     # Scaling all counts by s² and λ by s leaves C and the loss per sample; adding a constant to ι nothing at all.
-    scaled = predict(counts * 4.0, ridge=ridge * 2, tolerance=1e-13, **{
-        **parameters, "weight": parameters.get("weight", np.ones(counts.size)) / 1.0})
+    scaled = predict(counts * 4.0, ridge=ridge * 2, tolerance=1e-13, **parameters)
     shifted = predict(counts, ridge=ridge, tolerance=1e-13,
                       **{**parameters, "iota": parameters.get("iota", np.zeros(counts.size)) + 3.7})
     scale = np.abs(one.logits.dense()).max() + 1e-9
     np.testing.assert_allclose(permuted.logits.dense(), one.logits.dense()[np.ix_(order, order)], atol=1e-4 * scale)
     np.testing.assert_allclose(shifted.logits.dense(), one.logits.dense(), atol=1e-4 * scale)
+    np.testing.assert_allclose(scaled.logits.dense(), one.logits.dense(), atol=1e-4 * scale)
     assert permuted.objective == pytest.approx(one.objective, rel=1e-10)
     assert shifted.objective == pytest.approx(one.objective, rel=1e-10)
-    halved = predict(counts * 4.0, ridge=ridge * 4, tolerance=1e-13,
-                     **{**parameters, "weight": parameters.get("weight", np.ones(counts.size)) / 1.0})
-    assert scaled.objective <= halved.objective * (1 + 1e-12)  # more ridge never costs less
+    assert scaled.objective == pytest.approx(4 * one.objective, rel=1e-10)
 
 
 @pytest.mark.parametrize(("counts", "ridge", "parameters"), [
@@ -215,7 +208,7 @@ def test_direct_minimisation_on_nonnegative_features_agrees():
     np.testing.assert_allclose(w @ w.T, geometry.classifiers.dense(), atol=1e-3)
 
 
-@pytest.mark.parametrize("vector", [v for v in EVERY if v["kind"] in ("mse", "relu-ce")],
+@pytest.mark.parametrize("vector", [v for v in VECTORS if v["kind"] in ("mse", "relu-ce")],
                          ids=lambda v: f"{v['kind']}-{v['counts']}")
 def test_closed_form_vectors(vector):
     geometry = predict(vector["counts"], vector["kind"], ridge=vector["lam"])
@@ -255,6 +248,15 @@ def test_thresholds_without_a_closed_form_are_bracketed():
     first = predict(counts, ridge=1.0).thresholds["minority_collapse"]
     assert predict(counts, ridge=first * 0.998).rank == 3
     assert predict(counts, ridge=first * 1.002).rank == 2
+
+
+@pytest.mark.parametrize(("counts", "parameters"), [
+    ([50, 20, 9, 3], {}), ([100, 100, 4, 4], {}), ([100, 100, 4, 4], {"weight": [2, 2, 3, 3]}),
+    ([10, 10, 1, 1], {"delta": [1, 2, 3, 4]}), ([9, 4, 1], {"delta": [1, 2, 3], "temperature": "label"}),
+    (np.arange(1.0, 66.0), {})])
+def test_thresholds_are_of_the_counts_and_the_loss_whatever_the_ridge(counts, parameters):
+    limit, one = (predict(counts, ridge=ridge, **parameters).thresholds for ridge in (None, 0.5))
+    assert limit == {name: value and pytest.approx(value, rel=1e-12) for name, value in one.items()}
 
 
 @given(st.integers(2, 50), st.floats(1, 1e6), st.floats(-8, 0.2))

@@ -297,14 +297,14 @@ def test_slider_steps_span_the_thresholds():
     assert ridge_at(low) <= 1.01e-4 * total
     assert ridge_at(high) >= 1.25 * total
     assert [ridge_at(step) for step in (-10, -9, 0, 3, 20)] == [0.1, 0.126, 1.0, 2.0, 100.0]
-    marks, story = thresholds(state.geometry(), state)
+    marks, story = thresholds(state.geometry())
     assert [mark.x for mark in marks] == pytest.approx([np.sqrt(5), np.sqrt(500), np.sqrt(500)])
     assert "the 5 classes with n = 5 merge" in story
 
 
 def test_thresholds_of_closed_forms():
     state = state_of("k=4&n_min=4&ratio=9&loss=mse&ridge=0.1")
-    marks, story = thresholds(state.geometry(), state)
+    marks, story = thresholds(state.geometry())
     assert [mark.x for mark in marks] == [2.0, 6.0]
     assert "the rarest classes vanish" in story
 

@@ -79,6 +79,8 @@ def test_times_are_those_of_a_loop_and_censored_where_not_reached():
     (lambda: fit_decay(STEPS, 1 / STEPS, "cubic"), "law must be one of power, logarithmic, geometric, got 'cubic'"),
     (lambda: fit_decay(STEPS, 1 / STEPS, "power", since=1),
      "since must be at least 3, where ln ln t is positive, got 1"),
+    (lambda: decay(STEPS, (1 / STEPS)[None], law="cubic"),
+     "law must be one of power, logarithmic, geometric, got 'cubic'"),
     (lambda: time_to(simulate([2, 1], steps=1), "seli/logits", 0), "epsilon must be a positive number, got 0"),
 ])
 def test_bad_input_is_refused_in_one_line(call, message):

@@ -26,6 +26,7 @@ EYE = np.eye(2)
     ({"method": "multipliers", "ridge": 0.0}, "method 'multipliers' holds a ridge, which must be positive and below"),
     ({"start": (EYE, np.full((2, 2), np.nan))}, "start must be two matrices of finite numbers, W (k, d) and H (n, d), "
      "got H of shape (2, 2) with NaN or Inf"),
+    ({"schedule": []}, "schedule must hold at least one number, got an empty list"),
     ({"start": (1.0, EYE)}, "start must be two matrices of finite numbers, W (k, d) and H (n, d), got W of shape"),
     ({"folder": __file__}, f"'{__file__}' is a file: give a folder for checkpoints"),
 ])

@@ -11,6 +11,7 @@ import torch
 from neuralcollapse import ClassCounts, measure, predict
 from neuralcollapse.checks import InvalidInput
 from neuralcollapse.simulate import METHODS, Simulation, simulate
+from neuralcollapse.simulate.quantities import PARTS, SCALARS, TARGETS
 from references import limit_dense, unit_distance
 
 # Descent from free starts against the certified convex optimum: objectives agree to rounding; Grams to 1e-6 of unit
@@ -362,3 +363,39 @@ def test_the_memory_estimate_bounds_what_is_used():
     estimate = float(str(error.value).split("about ")[1].split(" MB")[0])
     assert used[1] - used[0] < 1.1 * estimate
     assert estimate < 4 * (used[1] - used[0])
+
+
+@pytest.mark.parametrize("axis", ["step", "schedule"])
+def test_an_axis_may_be_an_array(axis):
+    given = np.array([0.1, 0.5])
+    arrays, lists = (simulate([4, 3], steps=5, **{axis: values}) for values in (given, given.tolist()))
+    np.testing.assert_array_equal(arrays["log_loss"], lists["log_loss"])
+    assert len(arrays) == 2
+
+
+@pytest.mark.parametrize("profiles", [[{"a": 4, "b": 3}, {"a": 2, "b": 1}],
+                                      [torch.tensor([4, 3]), torch.tensor([2, 1])], ["4,3", np.array([2, 1])]])
+def test_several_profiles_in_any_form_of_counts(profiles):
+    assert [counts.values.tolist() for counts in simulate(profiles, steps=1).profiles] == [[4, 3], [2, 1]]
+
+
+@pytest.mark.parametrize("counts", [[torch.tensor(4), torch.tensor(3)], [np.int64(4), np.array(3)]])
+def test_numbers_of_other_libraries_are_one_profile(counts):
+    assert [one.values.tolist() for one in simulate(counts, steps=1).profiles] == [[4, 3]]
+
+
+def test_a_given_start_is_projected_on_non_negative_features():
+    W, H = np.eye(2), np.array([[-1.0, 0.5], [2.0, -3.0]])
+    start = simulate([1, 1], steps=1, snapshots=[0], step=1e-300, relu=True, start=(W, H)).features[0]
+    np.testing.assert_allclose(start, np.maximum(H, 0), atol=1e-299)
+
+
+def test_memory_is_budgeted_for_every_quantity_of_a_run():
+    runs = simulate([4, 3], loss="cdt", delta=[1, 2], ridge=0.1, steps=1)
+    assert len(runs.values) == len(SCALARS) + len(TARGETS) * len(PARTS)
+
+
+def test_fractions_of_samples_are_refused_not_rounded():
+    runs = simulate([2.5, 1.5], steps=1, symmetric=True)
+    with pytest.raises(InvalidInput, match=r"^counts must be whole numbers to have samples, got ClassCounts\(2\.5"):
+        runs.samples(0)

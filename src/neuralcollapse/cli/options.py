@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from neuralcollapse.checks import InvalidInput, parse_fields
+from neuralcollapse.checks import InvalidInput
 from neuralcollapse.counts import ClassCounts
 from neuralcollapse.label_files import counts_from_file
 
@@ -74,8 +74,25 @@ def training_counts(text: str | None) -> ClassCounts | None:
 
 
 def _from_profile(make: Callable[..., ClassCounts], text: str, required: Sequence[str], *optional: str) -> ClassCounts:
-    fields: dict[str, Any] = dict(parse_fields(text, (*required, *optional)))
+    fields: dict[str, Any] = dict(_parse_fields(text, (*required, *optional)))
     missing = next((name for name in required if name not in fields), None)
     if missing is not None:
         raise InvalidInput(f"{make.__name__.replace('_', '-')} needs {missing}=…, got {text!r}")
     return make(classes=fields.pop("k"), **fields)
+
+
+def _parse_fields(text: str, fields: Iterable[str]) -> dict[str, float]:
+    """Read "k=10,ratio=10,n_min=50" into numbers; only names in `fields` are allowed."""
+    known = list(fields)
+    parsed: dict[str, float] = {}
+    for part in filter(None, (part.strip() for part in text.split(","))):
+        name, equals, value = part.partition("=")
+        if not equals or name.strip() not in known:
+            raise InvalidInput(f"expected {','.join(f'{f}=…' for f in known)}, got {part!r}")
+        if name.strip() in parsed:
+            raise InvalidInput(f"{name.strip()} must be given once, got {text!r}")
+        try:
+            parsed[name.strip()] = float(value)
+        except ValueError:
+            raise InvalidInput(f"{name.strip()} must be a number, got {value!r}") from None
+    return parsed

@@ -22,7 +22,8 @@ from neuralcollapse.cli.options import (
     WeightDecay,
     one_profile,
 )
-from neuralcollapse.predict import GEOMETRIES
+from neuralcollapse.counts import ClassCounts
+from neuralcollapse.predict import GEOMETRIES, ridge_from_weight_decay
 
 
 @app.command(epilog="Examples:  neuralcollapse predict --step k=10,ratio=100,n_min=5   ·   "
@@ -55,16 +56,16 @@ def predict(
     as_json: JSON = False,
 ) -> None:
     """Predict the geometry from class counts and a loss: at a weight decay, or in its vanishing limit."""
-    from neuralcollapse.predict.decay import ridge_from_options, safety_of
     from neuralcollapse.predict.geometry import predict as predict_geometry
     from neuralcollapse.predict.path import ridge_path
+    from neuralcollapse.predict.weight_decay import safety_of
     from neuralcollapse.show.figures import save_path, save_prediction
     from neuralcollapse.show.terminal import print_geometry, print_path, print_safety
 
     parameters: dict[str, Any] = {name: None if text is None else parse_numbers(name, text)
                                   for name, text in {"weight": weight, "delta": delta, "iota": iota}.items()}
     profile = one_profile(counts, step, long_tail, labels)
-    ridge = ridge_from_options(ridge, weight_decay, feature_penalty, n, profile)
+    ridge = _ridge(ridge, weight_decay, feature_penalty, n, profile)
     parameters.update(temperature=temperature, bias=bias, bias_ridge=bias_ridge)
     if temperature in ("class", "label") and delta is None:
         raise InvalidInput(f"--temperature says what --delta multiplies: give --delta, got --temperature {temperature} "
@@ -95,3 +96,15 @@ def predict(
                 print_safety(safety, Console())
     if plot is not None and not as_json:
         typer.echo(f"\nDrawn into {plot}")
+
+
+def _ridge(ridge: float | None, weight_decay: float | None, feature_penalty: float | None, n: float | None,
+           counts: ClassCounts) -> float | None:
+    """λ from either way of saying it; None when neither is."""
+    if weight_decay is None:
+        if feature_penalty is not None or n is not None:
+            raise InvalidInput("--feature-penalty and --n go with --weight-decay: give it too, or --ridge alone")
+        return ridge
+    if ridge is not None:
+        raise InvalidInput(f"give --ridge or --weight-decay, not both, got {ridge:g} and {weight_decay:g}")
+    return ridge_from_weight_decay(weight_decay, feature_penalty, counts.n if n is None else n).ridge

@@ -5,8 +5,9 @@ train grids of configurations, `comparison` holds runs side by side, `studies` a
 Reading a run folder needs no torch, so names that do are loaded when used.
 """
 
-from importlib import import_module
 from typing import TYPE_CHECKING, Any
+
+from neuralcollapse.rooms import look_up
 
 _LATER = {"TrainConfig": "config", "DATASETS": "data", "MODELS": "models", "PRESETS": "presets", "Run": "run",
           "train": "train", "EpochReport": "train", "STUDIES": "studies", "run_study": "studies",
@@ -30,5 +31,5 @@ if TYPE_CHECKING:
 
 def __getattr__(name: str) -> Any:
     if name in _LATER:
-        return getattr(import_module(f"neuralcollapse.experiments.{_LATER[name]}"), name)
+        return look_up(f"neuralcollapse.experiments.{_LATER[name]}", name)
     raise AttributeError(f"module 'neuralcollapse.experiments' has no attribute '{name}'")

@@ -134,7 +134,7 @@ class NpzFile:
         info = self._members[name]
         with readable(self._path):
             header = self._header(info)
-            _require_real(name, self._path, header.dtype)
+            require_real(name, self._path, header.dtype)
             if not header.by_columns:
                 return _Streamed(self._path, header, lambda: self._open(info))
             if info.compress_type != zipfile.ZIP_STORED:
@@ -180,7 +180,7 @@ class NpyFile:
     def rows(self, name: str) -> Rows:
         """An array of real numbers, to be read in blocks."""
         with readable(self._path):
-            _require_real(name, self._path, self._header.dtype)
+            require_real(name, self._path, self._header.dtype)
             if self._path.stat().st_size < self._header.bytes:
                 raise ValueError(f"it has {self._path.stat().st_size} bytes, expected {self._header.bytes}")
             if self._header.by_columns:
@@ -307,7 +307,8 @@ class _Sliced:
             yield self._file.part(self._name, slice(start, min(start + rows, self.shape[0])))
 
 
-def _require_real(name: str, path: Path, dtype: np.dtype[Any]) -> None:
+def require_real(name: str, path: Path, dtype: np.dtype[Any]) -> None:
+    """InvalidInput for an array that cannot be features or a head."""
     if dtype.kind not in _REAL:
         raise InvalidInput(f"{name} in {path.name} must hold real numbers, got {dtype}")
 

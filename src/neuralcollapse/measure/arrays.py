@@ -15,7 +15,7 @@ from neuralcollapse.checks import InvalidInput, check_labels, shown
 from neuralcollapse.counts import ClassCounts
 from neuralcollapse.measure.array_files import Rows
 from neuralcollapse.measure.decisions import Head
-from neuralcollapse.measure.estimators import head_of, is_estimator
+from neuralcollapse.measure.estimators import fitted_head, is_estimator
 from neuralcollapse.measure.heads import read_head
 from neuralcollapse.measure.measurement import LARGEST, Measurement
 from neuralcollapse.measure.moments import NotFinite
@@ -83,7 +83,7 @@ def measure(features: Any, labels: Any, weight: Any = None, bias: Any = None, *,
     if is_estimator(weight):
         if bias is not None:
             raise InvalidInput("bias was given beside a fitted classifier, which has its own: leave it out")
-        fitted = head_of(weight)
+        fitted = fitted_head(weight)
         labels, weight, bias, names = fitted.rows_of(labels), fitted.weight, fitted.bias, names or fitted.names
     if isinstance(weight, nn.Module):
         layer = read_head(weight)

@@ -10,12 +10,11 @@ import torch
 from torch import Tensor, nn
 from torchmetrics import Metric
 
-from neuralcollapse.checks import InvalidInput, shown
+from neuralcollapse.checks import InvalidInput, check_center, shown
 from neuralcollapse.counts import ClassCounts
 from neuralcollapse.measure.decisions import DecisionCounts, decide_from_logits
 from neuralcollapse.measure.displays import metric_html
 from neuralcollapse.measure.heads import read_head
-from neuralcollapse.measure.measured import check_center
 from neuralcollapse.measure.measurement import Measurement, finish
 from neuralcollapse.measure.merging import Moments, merged
 from neuralcollapse.measure.moments import ClassMoments
@@ -101,7 +100,7 @@ class CollapseMetric(Metric):
             raise InvalidInput(f"nc4 must be 'previous' or None, got {shown(nc4)!r}")
         self.num_classes, self.num_features = num_classes, num_features
         check_center(center)
-        self.targets = (targets,) if isinstance(targets, str) else targets
+        self.targets = targets
         # A misspelt one is told now, not after an epoch.
         target_geometries(self.targets, ClassCounts([1] * num_classes))
         self.counts_declared = None if counts is None else ClassCounts.from_counts(counts)

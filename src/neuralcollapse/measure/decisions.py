@@ -19,7 +19,7 @@ from neuralcollapse.measure.measured import METRICS, Measured, SampleStatistics,
 from neuralcollapse.measure.moments import EXACT_UP_TO
 from neuralcollapse.measure.sharing import joined, least, summed
 
-_LOGITS_AT_ONCE = 2**23
+LOGITS_AT_ONCE = 2**23  # formed from features and a head
 _RADII_BELOW = 8192  # classes up to which the means' mutual distances are worth k² products
 _QUANTILES = (0.01, 0.05, 0.25, 0.5)
 
@@ -259,7 +259,7 @@ class NearestMeans:
 
 
 def _blocks(rows: int, classes: int) -> Iterator[slice]:
-    step = max(1, _LOGITS_AT_ONCE // max(classes, 1))
+    step = max(1, LOGITS_AT_ONCE // max(classes, 1))
     yield from (slice(start, start + step) for start in range(0, rows, step))
 
 

@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING, Any
 
 from neuralcollapse.displays import DRAWN
 from neuralcollapse.notebook import card, matrix, number, table
+from neuralcollapse.predict.geometry import PARTS
 
 if TYPE_CHECKING:
     from neuralcollapse.measure.measurement import Measurement
 
-_PARTS = ("classifiers", "embeddings", "logits")
 
 
 def measurement_html(measurement: Measurement) -> str:
@@ -20,11 +20,11 @@ def measurement_html(measurement: Measurement) -> str:
     metrics = [["NC1 (pinv)", number(values["nc1"]["pinv"])], ["NC1 (trace)", number(values["nc1"]["trace"])],
                ["CDNV", number(values["cdnv"])], ["NC3", number(values["nc3"])], ["NC4", number(values["nc4"])],
                ["accuracy", number(values["accuracy"]["overall"])]]
-    distances = [[name, *(number(far[part]) for part in _PARTS)] for name, far in values["distances"].items()]
+    distances = [[name, *(number(far[part]) for part in PARTS)] for name, far in values["distances"].items()]
     grams = measurement.grams() if measured.k <= DRAWN else {}
     return card(f"Measured on {int(measured.seen.sum()):,} samples of {measured.k:,} classes",
                 *(matrix("class means" if name == "embeddings" else name, gram) for name, gram in grams.items()),
-                table(["metric", ""], metrics), table(["distance to", *_PARTS], distances),
+                table(["metric", ""], metrics), table(["distance to", *PARTS], distances),
                 note=f"Class means are centred on: {measured.center}.")
 
 

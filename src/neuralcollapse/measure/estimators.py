@@ -50,8 +50,8 @@ def is_estimator(value: Any) -> bool:
     return hasattr(value, "fit") and hasattr(value, "predict")
 
 
-def head_of(classifier: Any) -> FittedHead:
-    """The head of a fitted classifier with `coef_`, `intercept_` and `classes_`.
+def fitted_head(classifier: Any) -> FittedHead:
+    """The head of a fitted classifier with `coef_`, `classes_` and, where it has one, `intercept_`.
 
     Two classes have one row w and one offset b there, with the decision wᵀh + b > 0. As a head that is the rows
     (−w/2, +w/2) and the bias (−b/2, +b/2): their difference is the same, and their softmax is exactly the sigmoid.
@@ -65,7 +65,7 @@ def head_of(classifier: Any) -> FittedHead:
     --------
     >>> from sklearn.linear_model import LogisticRegression
     >>> fitted = LogisticRegression().fit([[0., 0], [0, 1], [1, 0], [1, 1]], ["no", "no", "yes", "yes"])
-    >>> head = head_of(fitted)
+    >>> head = fitted_head(fitted)
     >>> head.weight.shape, head.names, head.rows_of(["yes", "no"]).tolist()
     ((2, 2), ['no', 'yes'], [1, 0])
     """
@@ -73,10 +73,10 @@ def head_of(classifier: Any) -> FittedHead:
     if not hasattr(classifier, "classes_"):
         raise InvalidInput(f"the classifier must be fitted first, got a {kind} without classes_")
     if not hasattr(classifier, "coef_"):
-        raise InvalidInput(f"the classifier must be linear, with coef_ and intercept_, got a fitted {kind} without")
+        raise InvalidInput(f"the classifier must be linear, with coef_, got a fitted {kind} without")
     coef = classifier.coef_.toarray() if hasattr(classifier.coef_, "toarray") else np.asarray(classifier.coef_)
     weight = np.atleast_2d(coef).astype(np.float64)
-    bias = np.broadcast_to(np.asarray(classifier.intercept_, dtype=np.float64), weight.shape[:1])
+    bias = np.broadcast_to(np.asarray(getattr(classifier, "intercept_", 0.0), dtype=np.float64), weight.shape[:1])
     classes = np.asarray(classifier.classes_)
     if classes.size == 2 and len(weight) == 1:
         sides = np.array([-0.5, 0.5])

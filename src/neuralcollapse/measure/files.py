@@ -10,7 +10,7 @@ from jaxtyping import Shaped
 import numpy as np
 
 from neuralcollapse.checks import InvalidInput, check_labels, did_you_mean, shown
-from neuralcollapse.measure.array_files import ArrayFile, open_arrays
+from neuralcollapse.measure.array_files import ArrayFile, open_arrays, require_real
 from neuralcollapse.measure.arrays import measure_rows
 from neuralcollapse.measure.measurement import Measurement
 from neuralcollapse.measure.passes import SECOND_PASS
@@ -75,6 +75,10 @@ def measure_file(path: Path | str, *, head: Path | str | None = None, labels: Pa
     counts, names, targets, center, nc4, scatter
         As in `measure`.
 
+    Returns
+    -------
+    Measurement
+
     Raises
     ------
     InvalidInput
@@ -114,6 +118,10 @@ def measure_files(paths: Iterable[Path | str], *, nc4: str | Measurement | None 
         Told now and then how far it has come.
     **options
         As in `measure_file`, the same for every file.
+
+    Returns
+    -------
+    list of Measurement
 
     Raises
     ------
@@ -215,6 +223,5 @@ def _named(file: ArrayFile, path: Path, asked: str | None, known: tuple[str, ...
 
 def _numbers(file: ArrayFile, path: Path, name: str) -> Shaped[np.ndarray, ...]:
     array = file.whole(name)
-    if array.dtype.kind not in "fiub":
-        raise InvalidInput(f"{name} in {path.name} must hold real numbers, got {array.dtype}")
+    require_real(name, path, array.dtype)
     return array

@@ -21,7 +21,7 @@ def read_head(layer: nn.Module) -> Head:
     Raises
     ------
     InvalidInput
-        A weight that is not one row per class, such as a quantised one.
+        No weight, or one that is not one row of floats per class, such as a quantised one.
     """
     weight, bias = _weight(layer), getattr(layer, "bias", None)
     if not weight.is_floating_point() or weight.ndim < 2 or weight.shape[2:].numel() != 1:
@@ -30,7 +30,7 @@ def read_head(layer: nn.Module) -> Head:
     return Head(whole(weight.detach()).flatten(1), whole(bias.detach()) if isinstance(bias, Tensor) else None)
 
 
-def head_of(model: nn.Module, layer: nn.Module) -> Head:
+def read_head_of(model: nn.Module, layer: nn.Module) -> Head:
     """`read_head` of a layer in a model that may be sharded: every process must then call this."""
     if not is_sharded(model):
         return read_head(layer)
@@ -136,8 +136,11 @@ def _is_linear(layer: nn.Module) -> bool:
 
 
 def _weight(layer: nn.Module) -> Tensor:
-    weight = layer.weight
-    assert isinstance(weight, Tensor)
+    weight = getattr(layer, "weight", None)
+    if not isinstance(weight, Tensor):
+        given = "none" if weight is None else f"a {type(weight).__name__}"  # a quantised layer's is a method
+        raise InvalidInput(f"the head must have a weight of floats, one row per class, got {given} in "
+                           f"{type(layer).__name__}")
     return weight
 
 

@@ -13,10 +13,8 @@ from torch import Tensor
 
 from neuralcollapse.checks import InvalidInput
 from neuralcollapse.counts import ClassCounts
-from neuralcollapse.measure.decisions import Decided, Head, decide_from_logits
+from neuralcollapse.measure.decisions import LOGITS_AT_ONCE, Decided, Head, decide_from_logits
 from neuralcollapse.measure.passes import Block
-
-_LOGITS_AT_ONCE = 2**23
 
 
 @dataclass(frozen=True, eq=False)
@@ -96,7 +94,7 @@ class Classes:
         """
         kept = None if self.kept is None else self.kept.to(logits.device)
         usable = labels.clamp(0, self.counts.k - 1)  # a bad label is reported by whoever counts them
-        step = max(1, _LOGITS_AT_ONCE // max(self.outputs, features.shape[1]))
+        step = max(1, LOGITS_AT_ONCE // max(self.outputs, features.shape[1]))
         parts = []
         for start in range(0, max(len(labels), 1), step):
             part = slice(start, start + step)

@@ -10,7 +10,7 @@ from typing import Any
 from jaxtyping import Bool, Float, Int
 import numpy as np
 
-from neuralcollapse.checks import InvalidInput, shown
+from neuralcollapse.checks import check_center
 from neuralcollapse.low_rank import DENSE_BELOW
 from neuralcollapse.measure.spectrum import BetweenSpectrum
 from neuralcollapse.predict import Geometry
@@ -18,8 +18,6 @@ from neuralcollapse.registry import Registry
 
 METRICS: Registry[Any] = Registry("metric")
 """Every metric: a function of `Measured` that returns a number, None, or a dictionary of them."""
-
-CENTERS = ("classes", "samples", "none")
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,9 +70,18 @@ class Measured:
     targets : dict of str to Geometry
         Predictions to hold it against; the first is the main one.
     minority : (k,) bool array
+    names : tuple of str
+        Class names; the classes' numbers where none were given.
     samples : SampleStatistics or None
     nc4_means : str or None
         Whose class means NC4 was taken from: "second-pass" (its own) or "previous" (an earlier measurement's).
+
+    Examples
+    --------
+    >>> from neuralcollapse.measure import measure
+    >>> measured = measure(np.eye(4), [0, 0, 1, 1], np.eye(2, 4)).measured
+    >>> measured.k, measured.squares.round(6).tolist(), measured.centred_means[0].tolist()
+    (2, [1.0, 1.0], [0.25, 0.25, -0.25, -0.25])
     """
 
     seen: Int[np.ndarray, " k"]
@@ -134,12 +141,6 @@ class Measured:
         """Products formed so far; the spectrum of the means has formed theirs."""
         known = None if self.spectrum is None else self.spectrum.gram
         return {} if known is None else {("embeddings", "embeddings"): known}
-
-
-def check_center(center: str) -> None:
-    """InvalidInput unless `center` is one of CENTERS."""
-    if center not in CENTERS:
-        raise InvalidInput(f"center must be one of {', '.join(CENTERS)}, got {shown(center)!r}")
 
 
 def centred(means: Float[np.ndarray, "k d"], seen: Int[np.ndarray, " k"],

@@ -14,13 +14,14 @@ from torch import Tensor
 
 from neuralcollapse.checks import InvalidInput
 from neuralcollapse.counts import ClassCounts
+from neuralcollapse.given_counts import checked_names
 from neuralcollapse.measure.decisions import Head
 from neuralcollapse.measure.displays import measurement_html
 from neuralcollapse.measure.measured import METRICS, Measured, SampleStatistics, centred
 from neuralcollapse.measure.merging import Moments
 from neuralcollapse.measure.spectrum import BetweenSpectrum
 from neuralcollapse.predict import RidgeEstimate, lambda_eff, ridge_path
-from neuralcollapse.predict.targets import Targets, target_geometries
+from neuralcollapse.predict.targets import Targets, listed, target_geometries
 from neuralcollapse.threads import one_blas_thread
 
 _PATH_BELOW = 40  # distinct counts
@@ -39,6 +40,14 @@ class Measurement:
         The statistics that the metrics are functions of.
     target : str
         Name of the main target.
+
+    Examples
+    --------
+    >>> from neuralcollapse.measure import measure
+    >>> result = measure(np.eye(4), [0, 0, 1, 1], np.array([[1.0, 1, 0, 0], [0, 0, 1, 1]]))
+    >>> values = result.to_dict()
+    >>> values["accuracy"]["overall"], round(values["distance"]["classifiers"], 3)
+    (1.0, 0.765)
     """
 
     def __init__(self, measured: Measured, target: str):
@@ -64,7 +73,10 @@ class Measurement:
         return values
 
     def to_dict(self) -> dict[str, Any]:
-        """Every metric as JSON-ready numbers, finite or None (the contract of `measure --json`)."""
+        """Every metric as JSON-ready numbers, finite or None (the contract of `measure --json`).
+
+        "lambda_eff" is None here, as its path takes seconds: call `lambda_eff`, which the command line fills in.
+        """
         return {"counts": self.measured.seen.tolist(), "center": self.measured.center, **self._values,
                 "nc4_means": self.measured.nc4_means,
                 "lambda_eff": None}
@@ -130,12 +142,13 @@ def finish(moments: Moments, samples: SampleStatistics | None, head: Head | None
     geometries = {} if counts is None else {name: geometry.centred(center) for name, geometry in
                                             target_geometries(targets, counts).items()}
     minority = np.zeros(seen.size, dtype=bool) if counts is None else counts.minority
-    known = counts.names if counts is not None else tuple(names or map(str, range(seen.size)))
+    known = counts.names if counts is not None else (checked_names(names, seen.size) or
+                                                         tuple(map(str, range(seen.size))))
     return Measurement(Measured(
         seen, means, _to_numpy64(moments.squares), spectrum, None if within is None else within / seen.sum(),
         None if head is None else _to_numpy64(head.weight),
         None if head is None or head.bias is None else _to_numpy64(head.bias),
-        center, geometries, minority, known, samples, nc4_means), next(iter(targets), "none"))
+        center, geometries, minority, known, samples, nc4_means), next(iter(listed(targets)), "none"))
 
 
 def check_size(moments: Moments) -> None:

@@ -24,6 +24,14 @@ class Moments:
         Σ_{i in c} ‖h_i − μ_c‖².
     scatter : (d, d) float64 tensor or None
         Σ_c Σ_{i in c} (h_i − μ_c)(h_i − μ_c)ᵀ.
+
+    Examples
+    --------
+    >>> one = Moments(torch.tensor([1, 0]), torch.tensor([[1.0], [0.0]]).double(), torch.zeros(2).double(), None)
+    >>> two = Moments(torch.tensor([1, 1]), torch.tensor([[3.0], [5.0]]).double(), torch.zeros(2).double(), None)
+    >>> both = one.merge(two)
+    >>> both.counts.tolist(), both.means.tolist(), both.squares.tolist()
+    ([2, 1], [[2.0], [5.0]], [2.0, 0.0])
     """
 
     counts: Int[Tensor, " k"]

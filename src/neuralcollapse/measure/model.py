@@ -15,10 +15,10 @@ from neuralcollapse.measure.heads import (
     check_input,
     features_last,
     find_heads,
-    head_of,
     is_plain,
     output_count,
     over_positions,
+    read_head_of,
     several_heads,
 )
 from neuralcollapse.measure.labelled import Classes, labelled
@@ -226,7 +226,7 @@ class _ModelBlocks:
         if output_count(layer) != self._classes.outputs:
             raise InvalidInput(f"the head must have one output per class, expected {self._classes.outputs}, got "
                                f"{output_count(layer)}")
-        return self._classes.head(head_of(self._run_model.model, layer))
+        return self._classes.head(read_head_of(self._run_model.model, layer))
 
 
 def _device_of(model: nn.Module) -> torch.device:

@@ -126,7 +126,13 @@ class ClassMoments:
                 "invalid": moments.counts.new_zeros(2) if invalid is None else invalid}
 
     def update(self, features: Float[Tensor, "n d"], labels: Shaped[Tensor, ...]) -> None:
-        """Add a batch."""
+        """Add a batch.
+
+        Parameters
+        ----------
+        features : (n, d) float tensor
+        labels : (n,) tensor of whole numbers in 0 … k−1
+        """
         if features.ndim != 2 or features.shape[1] != self.dimension:
             raise InvalidInput(f"features must have shape (n, {self.dimension}), got {tuple(features.shape)}")
         if labels.ndim != 1:

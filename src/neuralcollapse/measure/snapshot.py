@@ -45,7 +45,13 @@ class Snapshot:
     bias: Shaped[np.ndarray, ...] | None = None
 
     def save(self, path: Path | str) -> None:
-        """Write to `.npz` or `.safetensors`, by the name's ending."""
+        """Write to `.npz` or `.safetensors`, by the name's ending.
+
+        Raises
+        ------
+        InvalidInput
+            Another ending, or a place that cannot be written.
+        """
         path = Path(path)
         arrays = {name: np.ascontiguousarray(array) for name, array in vars(self).items() if array is not None}
         if path.suffix not in (".npz", ".safetensors"):

@@ -16,6 +16,14 @@ import numpy as np
 _SMALL = 1e-8  # eigenvalues below this share of the largest keep too few digits in a product M Mᵀ
 
 
+def effective_rank(values: Float[np.ndarray, " r"]) -> float:
+    """Exp of the entropy of positive eigenvalues over their sum (roy2007); NaN of none."""
+    if not values.size:
+        return float("nan")
+    share = values / values.sum()
+    return float(np.exp(-np.sum(share * np.log(share))))
+
+
 @dataclass(frozen=True, eq=False)
 class BetweenSpectrum:
     """The directions in which class means differ.
@@ -62,8 +70,7 @@ class BetweenSpectrum:
     @property
     def effective_rank(self) -> float:
         """Exp of the entropy of λ_j/Σλ: k − 1 for a simplex, fewer when classes share directions (roy2007)."""
-        share = self.values / self.values.sum()
-        return float(np.exp(-np.sum(share * np.log(share))))
+        return effective_rank(self.values)
 
     def along(self, matrix: Float[np.ndarray, "d d"]) -> Float[np.ndarray, " r"]:
         """u_jᵀ A u_j for every direction."""

@@ -16,8 +16,9 @@ import numpy as np
 
 from neuralcollapse.counts import ClassCounts, plain_number
 from neuralcollapse.gram import Gram
+from neuralcollapse.measure.measured import number
 from neuralcollapse.measure.measurement import Measurement
-from neuralcollapse.measure.spectrum import BetweenSpectrum
+from neuralcollapse.measure.spectrum import BetweenSpectrum, effective_rank
 from neuralcollapse.predict import Geometry
 
 HEALTHY, MINORITY, DIMENSIONAL = "healthy collapse", "minority collapse", "dimensional collapse"
@@ -154,7 +155,7 @@ def judge(measurement: Measurement) -> Verdict:
     nc1, distances = values["nc1"]["trace"], values["distance"]
     verdict = Verdict(
         UNKNOWN, (), nc1, (distances["classifiers"], distances["embeddings"]), whole.filled, whole.expected,
-        values["nc1"]["effective_rank"], _effective_rank(_spectrum(target.embeddings)), merged)
+        values["nc1"]["effective_rank"], number(effective_rank(_spectrum(target.embeddings))), merged)
     # Merged minorities share directions. Whether more was lost than that, the majority classes tell.
     lost = _fullness(measurement, target, ~measured.minority) if few else whole
     if lost.filled < KEPT * lost.expected and (nc1 is None or nc1 <= COLLAPSED):
@@ -278,13 +279,6 @@ def _spectrum(gram: Gram, among: Bool[np.ndarray, " k"] | None = None) -> Float[
     constant = np.linalg.eigvalsh(np.diag(a) + root[:, None] * core * root)
     values = np.sort(np.concatenate([constant, np.repeat(a, sizes - 1)]))[::-1]
     return values[values > _PREDICTED_ZERO * max(values[0], 0.0)]
-
-
-def _effective_rank(values: Float[np.ndarray, " r"]) -> float | None:
-    if not values.size:
-        return None
-    share = values / values.sum()
-    return float(np.exp(-np.sum(share * np.log(share))))
 
 
 def _mean_cosine(gram: Gram, among: Bool[np.ndarray, " k"]) -> float:

@@ -9,7 +9,7 @@ from jaxtyping import Float
 import numpy as np
 from scipy.optimize import minimize_scalar
 
-from neuralcollapse.checks import InvalidInput
+from neuralcollapse.checks import InvalidInput, positive_number
 from neuralcollapse.predict.geometry import Geometry
 from neuralcollapse.predict.path import RidgePath
 
@@ -61,7 +61,7 @@ def lambda_eff(path: RidgePath, classifiers: Float[np.ndarray, "k d"] | None = N
     Raises
     ------
     InvalidInput
-        Neither classifiers nor embeddings.
+        Neither classifiers nor embeddings, or another center.
 
     References
     ----------
@@ -111,13 +111,30 @@ def balance_ridge(head_ridge: float, weight: Float[np.ndarray, "k d"], feature_n
         λ_W with the loss summed over samples (n·w for a mean loss with weight decay w).
     weight : (k, d) array
     feature_norm : float
-        ‖H‖_F over all n samples, uncentred.
+        ‖H‖_F > 0 over all n samples, uncentred.
+
+    Returns
+    -------
+    float
+
+    Raises
+    ------
+    InvalidInput
+        A feature norm that is not positive.
 
     References
     ----------
     theory.md §4 (balance).
+
+    Examples
+    --------
+    >>> from neuralcollapse.predict import predict
+    >>> W, M = predict([10, 10, 1, 1], ridge=0.2).factors()
+    >>> size = np.sqrt(np.array([10, 10, 1, 1]) @ np.sum(M**2, axis=1))
+    >>> round(balance_ridge(0.2, W, size), 6)
+    0.2
     """
-    return float(head_ridge * np.linalg.norm(weight) / feature_norm)
+    return float(head_ridge * np.linalg.norm(weight) / positive_number("feature_norm", feature_norm))
 
 
 def _flat_interval(ridges: Float[np.ndarray, " p"], distances: Float[np.ndarray, " p"], ridge: float,

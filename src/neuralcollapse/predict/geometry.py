@@ -10,14 +10,21 @@ from typing import Any
 from jaxtyping import Float
 import numpy as np
 
-from neuralcollapse.checks import InvalidInput, did_you_mean, positive_number
+from neuralcollapse.checks import InvalidInput, check_center, did_you_mean, positive_number
 from neuralcollapse.counts import ClassCounts, plain_number
 from neuralcollapse.gram import DiagonalPlusLowRank, Gram
 from neuralcollapse.predict.displays import geometry_html, geometry_line
+from neuralcollapse.predict.factors import balanced_factors, joint_factors
+from neuralcollapse.predict.symmetry import LossParameters
+from neuralcollapse.predict.thresholds import no_thresholds
 from neuralcollapse.registry import Registry
 
 GEOMETRIES: Registry[Any] = Registry("loss")
 """Every loss whose geometry is known: a function of ClassCounts and the loss's own parameters."""
+
+PARTS = ("classifiers", "embeddings", "logits")
+"""The matrices of a geometry, as its attributes and every table of distances name them."""
+
 
 @dataclass(frozen=True)
 class Setting:
@@ -41,7 +48,6 @@ class Setting:
     start: object = None
 
 
-_UNKNOWN = {"minority_collapse": None, "total_collapse": None}
 _LISTED_BELOW = 200  # classes up to which k × k tables are written unless asked for
 
 
@@ -83,6 +89,14 @@ class Geometry:
     norm, margin, unique : str, float, bool, or None
         Where a norm was asked for: its name, the largest margin in it (1/objective), and whether no other geometry
         has that margin (`assumes` says which is shown).
+    parameters : LossParameters or None
+        ω, δ and ι of the cross-entropy whose optimum this is; None for other losses.
+
+    Examples
+    --------
+    >>> geometry = predict([10, 10, 1, 1])
+    >>> geometry.rank, geometry.classifiers.cosines()[2].round(3).tolist()
+    (3, [-0.382, -0.382, 1.0, 0.079])
     """
 
     counts: ClassCounts
@@ -96,13 +110,14 @@ class Geometry:
     bias: bool = False
     objective: float | None = None
     gap: float | None = None
-    find_thresholds: Callable[[bool], Mapping[str, float | None]] = field(default=lambda _: dict(_UNKNOWN), repr=False)
+    find_thresholds: Callable[[bool], Mapping[str, float | None]] = field(default=no_thresholds, repr=False)
     bias_values: Float[np.ndarray, " k"] | None = None
     point: object = field(default=None, repr=False)
     balanced: bool = True
     norm: str | None = None
     margin: float | None = None
     unique: bool | None = None
+    parameters: LossParameters | None = field(default=None, repr=False)
 
     __repr__, _repr_html_ = geometry_line, geometry_html
 
@@ -128,23 +143,9 @@ class Geometry:
 
     @cached_property
     def _factorised(self) -> tuple[Float[np.ndarray, "k r"], Float[np.ndarray, "k r"]]:
-        if not self.balanced:
-            return self._jointly_factorised()
-        # A = C D^{1/2} = VΛUᵀ gives W = VΛ^{1/2} and M = D^{-1/2}UΛ^{1/2} (theory.md §1), up to one rotation.
-        root_counts = np.sqrt(self.counts.values)
-        left, singular, right = np.linalg.svd(self.logits.dense() * root_counts)
-        r = int(np.sum(singular > singular[0] * self.k * np.finfo(float).eps * 8)) if singular[0] > 0 else 0
-        spread = np.sqrt(singular[:r])
-        return left[:, :r] * spread, right[:r].T * spread / root_counts[:, None]
-
-    def _jointly_factorised(self) -> tuple[Float[np.ndarray, "k r"], Float[np.ndarray, "k r"]]:
-        """W and M as the halves of one factor of the Gram matrix of all 2k vectors."""
-        cross = self.logits.dense()
-        joint = np.block([[self.classifiers.dense(), cross], [cross.T, self.embeddings.dense()]])
-        values, vectors = np.linalg.eigh(joint)
-        kept = values > values[-1] * 2 * self.k * np.finfo(float).eps * 8
-        factor = vectors[:, kept] * np.sqrt(values[kept])
-        return factor[:self.k], factor[self.k:]
+        if self.balanced:
+            return balanced_factors(self.logits, self.counts)
+        return joint_factors(self.classifiers, self.embeddings, self.logits)
 
     @property
     def rank(self) -> int:
@@ -205,7 +206,13 @@ class Geometry:
         ----------
         center : str
             "classes" (μ_G the mean of the class means), "samples" (of all samples) or "none".
+
+        Raises
+        ------
+        InvalidInput
+            Another center.
         """
+        check_center(center)
         if center == "none":
             return self
         n = self.counts.values

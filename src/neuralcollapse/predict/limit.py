@@ -69,43 +69,6 @@ def interpolating_grams(counts: ClassCounts, loss: LossParameters | None = None)
     return LimitGrams(root.outer, embeddings, logits)
 
 
-def step_grams(counts: ClassCounts) -> LimitGrams:
-    """The (R, ρ)-STEP geometry in closed form: an independent route to the same matrices.
-
-    G_W = √(Rm)(I − J/a) ⊕ √m(I − J/b) + τ vvᵀ, with a majorities, b minorities and m = n_min; G_M likewise from
-    D − ssᵀ/k (thrampoulidis2022; theory.md §2). `counts` must hold one or two distinct values.
-    """
-    groups = counts.groups
-    sizes, n = groups.sizes.astype(float), counts.values[groups.first]
-    k = sizes.sum()
-    if sizes.size == 1:
-        own, pair = np.array([1 - 1 / k]), np.array([[-1 / k]])
-        root = np.sqrt(n[0])
-        return LimitGrams(Gram.from_blocks(groups, own * root, pair * root),
-                          Gram.from_blocks(groups, own / root, pair / root),
-                          DiagonalPlusLowRank.from_blocks(groups, own, pair))
-    b, a = sizes
-    tau = np.sqrt((a * n[0] + b * n[1]) / k)
-    # In the normalised indicators (minority, majority) the remaining rank one is τ (√a, −√b)(√a, −√b)ᵀ/k for W
-    # and the same with √n on each side for (AᵀA)^{1/2}, whose eigenvalue is τ as well.
-    across = np.array([np.sqrt(a), -np.sqrt(b)])
-    across_m = np.array([np.sqrt(a * n[0]), -np.sqrt(b * n[1])]) / (tau * np.sqrt(k)) * np.sqrt(tau)
-    classifiers = np.multiply.outer(across, across) * tau / k / np.sqrt(np.multiply.outer(sizes, sizes))
-    gram_a = np.multiply.outer(across_m, across_m) / np.sqrt(np.multiply.outer(sizes, sizes))
-    within = np.sqrt(n)
-    scale = np.sqrt(n)
-
-    def assemble(between: np.ndarray) -> Gram:
-        return Gram.from_blocks(groups, within * (1 - 1 / sizes) + between.diagonal(),
-                                between - np.diag(within / sizes))
-
-    half = assemble(gram_a)
-    embeddings = Gram(groups, half.diagonal / n, half.core / np.multiply.outer(scale, scale),
-                      own_diagonal=half._group_diagonal / n)
-    return LimitGrams(assemble(classifiers), embeddings,
-                      DiagonalPlusLowRank.from_blocks(groups, np.full(2, 1 - 1 / k), np.full((2, 2), -1 / k)))
-
-
 class _SquareRoot:
     """Both square roots of A = (I − eeᵀ) diag(√u): `outer` = (AAᵀ)^{1/2} and `inner` = (AᵀA)^{1/2}.
 

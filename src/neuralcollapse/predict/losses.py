@@ -20,7 +20,7 @@ from neuralcollapse.predict.limit import interpolating_grams
 from neuralcollapse.predict.newton import within_thresholds
 from neuralcollapse.predict.ridge import rank_loss, solve_ridge, total_collapse
 from neuralcollapse.predict.symmetry import LossParameters, Point, ReducedProblem, reduce_problem
-from neuralcollapse.predict.thresholds import collapse_thresholds
+from neuralcollapse.predict.thresholds import collapse_thresholds, no_thresholds
 
 _ASSUMES = "unconstrained features, d ≥ k − 1"
 _IN_THE_LIMIT = f"{_ASSUMES}, no head bias, zero training error, ridge → 0"
@@ -80,11 +80,9 @@ def _limit(counts: ClassCounts, at: Setting, parameters: LossParameters) -> Geom
         raise OutsideTheory("the limit of vanishing ridge is known without a head bias only: leave the bias out, or "
                             "give a small ridge such as 1e-6")
     grams = interpolating_grams(counts, parameters)
-    geometry = Geometry(counts, "ce", grams.classifiers, grams.embeddings, grams.logits, _IN_THE_LIMIT,
-                        ("thrampoulidis2022",))
-    if not parameters.neutral:
-        return geometry
-    return replace(geometry, find_thresholds=lambda _: collapse_thresholds(counts))
+    return Geometry(counts, "ce", grams.classifiers, grams.embeddings, grams.logits, _IN_THE_LIMIT,
+                    ("thrampoulidis2022",), parameters=parameters,
+                    find_thresholds=lambda bisect: _thresholds_of_limit(counts, parameters, bisect))
 
 
 def _finite(counts: ClassCounts, at: Setting, parameters: LossParameters) -> Geometry:
@@ -94,7 +92,15 @@ def _finite(counts: ClassCounts, at: Setting, parameters: LossParameters) -> Geo
     found = solve_ridge(groups, problem, at.ridge, at.tolerance, start)
     return Geometry(counts, "ce", found.classifiers, found.embeddings, found.logits, _ASSUMES, ("thrampoulidis2022",),
                     at.ridge, at.bias_ridge is not None, found.solution.objective, found.solution.gap,
-                    lambda bisect: _thresholds(problem, bisect), found.bias, found.solution.point)
+                    lambda bisect: _thresholds(problem, bisect), found.bias, found.solution.point,
+                    parameters=parameters)
+
+
+def _thresholds_of_limit(counts: ClassCounts, parameters: LossParameters, bisect: bool) -> dict[str, float | None]:
+    """Those of a ridge; beyond a few groups only what plain cross-entropy has in closed form."""
+    if parameters.groups(counts).sizes.size <= _BRACKETED_BELOW:
+        return _thresholds(reduce_problem(counts, parameters, None)[1], bisect)
+    return collapse_thresholds(counts) if parameters.neutral else no_thresholds(bisect)
 
 
 def _thresholds(problem: ReducedProblem, bisect: bool) -> dict[str, float | None]:

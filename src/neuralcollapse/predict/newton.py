@@ -16,7 +16,7 @@ from jaxtyping import Float
 import numpy as np
 from scipy.special import xlogy
 
-from neuralcollapse.predict.small import Frame, newton_direction
+from neuralcollapse.predict.dense_newton import Frame, newton_direction
 from neuralcollapse.predict.symmetry import Point, Probabilities, ReducedProblem
 
 _ITERATIONS = 200

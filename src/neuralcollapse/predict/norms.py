@@ -25,9 +25,10 @@ from neuralcollapse.checks import NotConverged, OutsideTheory
 from neuralcollapse.counts import ClassCounts
 from neuralcollapse.gram import DiagonalPlusLowRank, Gram
 from neuralcollapse.groups import Groups, refine
-from neuralcollapse.predict.geometry import GEOMETRIES, Geometry, Setting, geometry_at
+from neuralcollapse.predict.geometry import Geometry, Setting, geometry_at
 from neuralcollapse.predict.spectral import SpectralOptimum, block_singular_values, spectral_optimum
-from neuralcollapse.registry import Entry, Registry
+from neuralcollapse.predict.thresholds import no_thresholds
+from neuralcollapse.registry import Registry
 
 NORMS: Registry[Any] = Registry("norm")
 """Every norm whose largest margin is known: a function of a loss's limit, its temperatures and a tolerance."""
@@ -73,17 +74,14 @@ def geometry_in_norm(counts: ClassCounts, loss: str, norm: str, at: Setting, par
     max 1.3333 True [0.866, 0.866, 0.866, 0.866]
     """
     largest_margin = NORMS[norm]
-    entry = GEOMETRIES[loss]
-    if not _is_cross_entropy(entry):
-        raise OutsideTheory(f"the optimiser's norm is known to matter for the cross-entropy family, got loss '{loss}': "
-                            "ask for loss 'ce', or leave the norm out")
     if at.ridge is not None:
         raise OutsideTheory("the optimiser's norm decides where a vanishing ridge leads, a finite ridge leads to its "
                             f"own optimum, got ridge {at.ridge:g} and norm '{norm}': leave one of them out")
     limit = geometry_at(counts, loss, at, parameters)  # refuses a bias and bad parameters
-    delta, by_label = parameters.get("delta"), loss == "ldt" or parameters.get("temperature") == "label"
-    temperature = None if delta is None else np.asarray(delta, dtype=np.float64)
-    return largest_margin.function(limit, temperature, by_label, at.tolerance)
+    if limit.parameters is None:
+        raise OutsideTheory(f"the optimiser's norm is known to matter for the cross-entropy family, got loss '{loss}': "
+                            "ask for loss 'ce', or leave the norm out")
+    return largest_margin.function(limit, limit.parameters.temperature, limit.parameters.by_label, at.tolerance)
 
 
 @NORMS.register("nuclear", source="thrampoulidis2022")
@@ -122,7 +120,7 @@ def spectral(limit: Geometry, delta: Float[np.ndarray, " k"] | None, by_label: b
                       NotConverged, stacklevel=2)
     classifiers, embeddings, logits = _isometry(groups, n, found)
     return replace(limit, classifiers=classifiers, embeddings=embeddings, logits=logits, objective=found.norm,
-                   gap=found.gap, norm="spectral", margin=1 / found.norm, unique=False, find_thresholds=_no_thresholds,
+                   gap=found.gap, norm="spectral", margin=1 / found.norm, unique=False, find_thresholds=no_thresholds,
                    source=(*limit.source, "fan2025"),
                    assumes=f"{_FREE}, d ≥ k − 1, steepest descent in the spectral norm (idealised Muon) on W and H, as "
                            "proved for linear models; many geometries have this margin, shown is one whose classifiers "
@@ -147,21 +145,11 @@ def largest_entry(limit: Geometry, delta: Float[np.ndarray, " k"] | None, by_lab
                  np.full(groups.sizes.size, 1 - 1 / corners))
     return replace(limit, classifiers=frame, embeddings=frame, logits=frame, objective=1 - 1 / corners, gap=0.0,
                    norm="max", margin=corners / (corners - 1), unique=True, balanced=False,
-                   find_thresholds=_no_thresholds, source=(*limit.source, "fan2025"),
+                   find_thresholds=no_thresholds, source=(*limit.source, "fan2025"),
                    assumes=f"{_FREE}, steepest descent in the largest entry (idealised Adam) on W and H, as proved "
                            f"for linear models, logits divided by d; attained when d is a multiple of {corners - 1} "
                            f"(given a Hadamard matrix of order {corners}) or of the number of ways to halve {corners} "
                            "classes, an upper bound at any d")
-
-
-def _no_thresholds(bisect: bool) -> dict[str, float | None]:
-    return {"minority_collapse": None, "total_collapse": None}
-
-
-def _is_cross_entropy(entry: Entry[Any]) -> bool:
-    while entry.options["parent"] is not None:
-        entry = GEOMETRIES[entry.options["parent"]]
-    return entry.name == "ce"
 
 
 def _dual_of_seli(groups: Groups, n: Float[np.ndarray, " g"], delta: Float[np.ndarray, " g"] | None,

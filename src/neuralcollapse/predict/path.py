@@ -12,7 +12,7 @@ import numpy as np
 from neuralcollapse.checks import InvalidInput, OutsideTheory, positive_number
 from neuralcollapse.counts import ClassCounts
 from neuralcollapse.predict.displays import path_html, path_line
-from neuralcollapse.predict.geometry import GEOMETRIES, Geometry, Setting, geometry_at, predict
+from neuralcollapse.predict.geometry import PARTS, Geometry, Setting, geometry_at, predict
 from neuralcollapse.predict.symmetry import Point
 
 
@@ -56,6 +56,14 @@ class RidgePath:
     ranks : (p,) int array
     events : tuple of Event
         Ascending in λ.
+    at : callable
+        The geometry at any λ, and optionally a neighbour's `point` to start from.
+
+    Examples
+    --------
+    >>> path = ridge_path([10, 10, 1, 1], 0.1, 10, points=4)
+    >>> path.ranks.tolist(), path.at(0.5).rank
+    ([3, 3, 2, 0], 3)
     """
 
     ridges: Float[np.ndarray, " p"]
@@ -122,10 +130,11 @@ def ridge_path(counts: Any, low: float | None = None, high: float | None = None,
     [('group collapse', 1.0, True), ('group collapse', 3.16..., True), ('total collapse', 3.16..., True)]
     """
     profile = ClassCounts.from_counts(counts)
-    if "parent" not in GEOMETRIES[loss].options or GEOMETRIES[loss].options.get("frame") or loss == "etf":
+    anywhere = predict(profile, loss, ridge=1.0, bias=bias, bias_ridge=bias_ridge, **parameters)
+    if anywhere.parameters is None:
         raise OutsideTheory(f"a path along the ridge is solved for the cross-entropies, got loss '{loss}': "
                             "its geometry is in closed form, ask predict for any ridge")
-    top = predict(profile, loss, ridge=1.0, bias=bias, bias_ridge=bias_ridge, **parameters).total_collapse
+    top = anywhere.total_collapse
     low = 1e-4 * top if low is None else positive_number("low", low)
     high = 1.25 * top if high is None else positive_number("high", high)
     if low >= high:
@@ -139,7 +148,7 @@ def ridge_path(counts: Any, low: float | None = None, high: float | None = None,
 
     ridges = np.geomspace(low, high, points)
     geometries = _follow(ridges, at)
-    return _described(profile, loss, parameters, ridges, geometries, at)
+    return _described(predict(profile, loss, **parameters), ridges, geometries, at)
 
 
 def _follow(ridges: Float[np.ndarray, " p"], at: Callable[..., Geometry]) -> tuple[Geometry, ...]:
@@ -152,18 +161,17 @@ def _follow(ridges: Float[np.ndarray, " p"], at: Callable[..., Geometry]) -> tup
     return tuple(reversed(geometries))
 
 
-def _described(counts: ClassCounts, loss: str, parameters: Mapping[str, Any], ridges: Float[np.ndarray, " p"],
-               geometries: tuple[Geometry, ...], at: Callable[..., Geometry]) -> RidgePath:
-    limit = predict(counts, loss, **parameters)
-    simplex = predict(counts, "etf")
-    kinds = ("classifiers", "embeddings")
+def _described(limit: Geometry, ridges: Float[np.ndarray, " p"], geometries: tuple[Geometry, ...],
+               at: Callable[..., Geometry]) -> RidgePath:
+    simplex = predict(limit.counts, "etf")
 
     def distances(to: Geometry) -> dict[str, np.ndarray]:
-        return {kind: np.array([getattr(g, kind).distance_to(getattr(to, kind)) for g in geometries]) for kind in kinds}
+        return {part: np.array([getattr(g, part).distance_to(getattr(to, part)) for g in geometries])
+                for part in PARTS[:2]}
 
     ranks = np.array([_rank(geometry) for geometry in geometries])
     return RidgePath(ridges, geometries, distances(limit), distances(simplex), ranks,
-                     _events(parameters, ridges, geometries), at)
+                     _events(ridges, geometries), at)
 
 
 def _point(geometry: Geometry) -> Point:
@@ -180,37 +188,34 @@ def _rank(geometry: Geometry) -> int:
     return between + int(np.sum((sizes - 1) * (point.within > 0)))
 
 
-def collapse_events(geometry: Geometry, parameters: Mapping[str, Any]) -> tuple[Event, ...]:
+def collapse_events(geometry: Geometry) -> tuple[Event, ...]:
     """Where groups of equal classes merge and where everything vanishes, ascending in λ.
 
     Parameters
     ----------
     geometry : Geometry
         Of a cross-entropy at a ridge.
-    parameters : mapping
-        The loss's own.
     """
-    return _in_order([*(event for _, event in _merging(geometry, parameters)), _vanishing(geometry)])
+    return _in_order([*(event for _, event in _merging(geometry)), _vanishing(geometry)])
 
 
-def _events(parameters: Mapping[str, Any], ridges: Float[np.ndarray, " p"],
-            geometries: tuple[Geometry, ...]) -> tuple[Event, ...]:
+def _events(ridges: Float[np.ndarray, " p"], geometries: tuple[Geometry, ...]) -> tuple[Event, ...]:
     open_at = np.array([_point(g).within > 0 for g in geometries])
     alive = np.array([g.classifiers.frobenius > 0 for g in geometries])
 
     def checked(event: Event, there: np.ndarray) -> Event:
         return replace(event, confirmed=bool(np.array_equal(there, ridges < event.ridge)))
 
-    merging = [checked(event, open_at[:, j]) for j, event in _merging(geometries[0], parameters)]
+    merging = [checked(event, open_at[:, j]) for j, event in _merging(geometries[0])]
     return _in_order([*merging, checked(_vanishing(geometries[0]), alive)])
 
 
-def _merging(geometry: Geometry, parameters: Mapping[str, Any]) -> list[tuple[int, Event]]:
+def _merging(geometry: Geometry) -> list[tuple[int, Event]]:
     """The groups of several classes, each with its threshold ω_j Δ_j √n_j."""
-    groups, counts = geometry.classifiers.groups, geometry.counts
+    assert geometry.parameters is not None
+    groups, counts, parameters = geometry.classifiers.groups, geometry.counts, geometry.parameters
     first = groups.first
-    factors = [np.asarray(parameters[name], dtype=np.float64)[first] for name in ("weight", "delta")
-               if parameters.get(name) is not None]
+    factors = [vector[first] for vector in (parameters.weight, parameters.temperature) if vector is not None]
     thresholds = np.prod([np.sqrt(counts.values[first]), *factors], axis=0)
     return [(int(j), Event("group collapse", float(thresholds[j]), float(counts.values[first][j]),
                            int(groups.sizes[j]))) for j in np.flatnonzero(groups.sizes > 1)]

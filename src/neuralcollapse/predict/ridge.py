@@ -1,4 +1,4 @@
-"""Finite ridge: the geometry at a real weight decay, certified; its path along λ and where classes collapse.
+"""Finite ridge: the geometry at a real weight decay, certified, and where classes collapse.
 
     min over C, b of Σ_c n_c ω_c CE(adjusted logits, c) + λ‖C D^{1/2}‖_*,    λ = √(λ_W λ_H), loss summed over samples
 
@@ -138,7 +138,7 @@ def rank_loss(problem: ReducedProblem, top: float, precision: float = 1e-3) -> t
     if problem.g < 2 or _full(problem, high * (1 - 1e-9)):
         return high, high
     low = high
-    while _full(problem, low) is False and low > top * 1e-12:
+    while not _full(problem, low) and low > top * 1e-12:
         low /= 4
     high = min(high, low * 4)
     while high > low * (1 + precision):

@@ -201,7 +201,7 @@ class ReducedProblem:
 
     def wrong_total(self, share: Float[np.ndarray, "g g"]) -> Float[np.ndarray, " g"]:
         """Sum over all wrong classes of a number given per class."""
-        return np.sum(share * np.exp(self._log_odds - self.offset[:, None] + self.offset[None, :]), axis=0)
+        return (share * self._multiplicity).sum(axis=0)
 
     def gradient(self, probabilities: Probabilities) -> Point:
         """Gradient of the loss part."""
@@ -234,7 +234,7 @@ class ReducedProblem:
         c, s = self._rotation
         diagonal = residual.between[self._diagonal, self._diagonal]
         alpha, beta = c * diagonal + s * residual.within, s * diagonal - c * residual.within
-        q = self.weight * self.slope**2 * probabilities.off / self._odds + shift
+        q = self.weight * self.slope**2 * probabilities.off / np.maximum(self._multiplicity, 1) + shift
         q[self._diagonal[~self.repeated], self._diagonal[~self.repeated]] = 1.0  # no such unknown
         own = self.weight * self._own_slope**2 * (1 - probabilities.total) + shift
         between = residual.between / q
@@ -281,22 +281,22 @@ class ReducedProblem:
         return np.arange(self.g)
 
     @cached_property
-    def _odds(self) -> Float[np.ndarray, "g g"]:
-        """How many wrong classes of group i a sample of group j has; 1 where there is none, as it never counts."""
-        odds = np.repeat(self.sizes[:, None], self.g, axis=1)
-        odds[self._diagonal, self._diagonal] = np.maximum(self.sizes - 1, 1)
-        return odds
+    def _multiplicity(self) -> Float[np.ndarray, "g g"]:
+        """How many wrong classes of group i a sample of group j has."""
+        many = np.repeat(self.sizes[:, None], self.g, axis=1)
+        many[self._diagonal, self._diagonal] = self.sizes - 1
+        return many
 
     @cached_property
     def _log_odds(self) -> Float[np.ndarray, "g g"]:
-        exponents = np.log(self._odds) + self.offset[:, None] - self.offset[None, :]
+        exponents = self.log_multiplicity + self.offset[:, None] - self.offset[None, :]
         exponents[self._diagonal[~self.repeated], self._diagonal[~self.repeated]] = -np.inf
         return exponents
 
     @cached_property
     def log_multiplicity(self) -> Float[np.ndarray, "g g"]:
-        """Logarithm of `_odds`."""
-        return np.log(self._odds)
+        """Logarithm of how many wrong classes of group i a sample of group j has, 0 where there is none."""
+        return np.log(np.maximum(self._multiplicity, 1))
 
     @cached_property
     def _own_slope(self) -> Float[np.ndarray, " g"]:

@@ -9,7 +9,12 @@ from neuralcollapse.counts import ClassCounts
 from neuralcollapse.predict.geometry import Geometry, predict
 
 Targets = Sequence[str] | Mapping[str, Geometry]
-"""What a measurement is held against, the main one first: names, or geometries by the names they are to go by."""
+"""What a measurement is held against, the main one first: a name or several, or geometries by the names they go by."""
+
+
+def listed(targets: Targets) -> Targets:
+    """One name as a list of it."""
+    return (targets,) if isinstance(targets, str) else targets
 
 
 def target_geometry(target: str, counts: ClassCounts) -> Geometry:
@@ -22,10 +27,21 @@ def target_geometry(target: str, counts: ClassCounts) -> Geometry:
         ridge (loss summed over samples).
     counts : ClassCounts
 
+    Returns
+    -------
+    Geometry
+
     Raises
     ------
     InvalidInput
         An unknown name, or one that needs parameters.
+    OutsideTheory
+        A ridge that no theorem covers.
+
+    Examples
+    --------
+    >>> target_geometry("ridge:0.5", ClassCounts([10, 10, 1, 1])).ridge
+    0.5
     """
     name, colon, value = target.partition(":")
     try:
@@ -45,7 +61,7 @@ def target_geometries(targets: Targets, counts: ClassCounts) -> dict[str, Geomet
 
     Parameters
     ----------
-    targets : sequence of str, or mapping of str to Geometry
+    targets : str, sequence of str, or mapping of str to Geometry
     counts : ClassCounts
 
     Raises
@@ -61,7 +77,7 @@ def target_geometries(targets: Targets, counts: ClassCounts) -> dict[str, Geomet
     'ldt'
     """
     if not isinstance(targets, Mapping):
-        return {name: target_geometry(name, counts) for name in targets}
+        return {name: target_geometry(name, counts) for name in listed(targets)}
     for name, geometry in targets.items():
         if geometry.k != counts.k:
             raise InvalidInput(f"target '{name}' must be a geometry of {counts.k} classes, got one of {geometry.k}")

@@ -38,6 +38,11 @@ def collapse_thresholds(counts: ClassCounts) -> dict[str, float | None]:
             "total_collapse": float(np.sqrt(_largest_eigenvalue(counts)))}
 
 
+def no_thresholds(bisect: bool) -> dict[str, float | None]:
+    """Thresholds that are not known."""
+    return {"minority_collapse": None, "total_collapse": None}
+
+
 def _largest_eigenvalue(counts: ClassCounts) -> float:
     """The largest eigenvalue of D − ssᵀ/k: n_max when shared, else the top root of the secular equation."""
     groups = counts.groups  # ascending in the count

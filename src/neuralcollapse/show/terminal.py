@@ -58,7 +58,9 @@ def print_geometry(geometry: Geometry, console: Console) -> None:
         [label, *(number(part[key]) for part in cosines)] for key, label in PAIRS if cosines[0][key] is not None])
     merge, total = (geometry.thresholds[key] for key in ("minority_collapse", "total_collapse"))
     if total is not None:
-        first = "" if merge is None else f"equal classes merge from λ = {merge:.4g} on, "
+        shared = (counts.groups.sizes[:-1] > 1).any()
+        first = "" if merge is None else (f"{'equal classes merge' if shared else 'a dimension is lost'} "
+                                          f"from λ = {merge:.4g} on, ")
         console.print(f"\nWith a ridge λ: {first}all vanish from λ = {total:.4g} on.")
     if geometry.norm is not None:
         console.print(f"\nMargin {geometry.margin:.6g} in the {geometry.norm} norm; this geometry is "

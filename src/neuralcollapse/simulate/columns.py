@@ -79,11 +79,11 @@ class Columns:
         index = index[:, None, :]
         runs = index.shape[0]
 
-        def taken(of: Tensor | None) -> Tensor | None:
-            return None if of is None else of.expand(runs, -1, -1).gather(2, index)
+        def taken(of: Tensor) -> Tensor:
+            return of.expand(runs, -1, -1).gather(2, index)
 
-        weight = self.weight.expand(runs, -1, -1).gather(2, index)
-        return Columns(self.labels.gather(2, index), weight, taken(self.temperature), taken(self.multiplicity), self.k)
+        temperature, multiplicity = (None if of is None else taken(of) for of in (self.temperature, self.multiplicity))
+        return Columns(taken(self.labels), taken(self.weight), temperature, multiplicity, self.k)
 
 
 def make_columns(profiles: Sequence[ClassCounts], profile: Sequence[int], loss: LossParameters, symmetric: bool,

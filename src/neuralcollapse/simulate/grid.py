@@ -120,8 +120,8 @@ def make_grid(counts: Any, method: str, axes: Mapping[str, Any], seeds: Any, opt
 
 def make_profiles(counts: Any) -> tuple[ClassCounts, ...]:
     """One profile of class counts, or several of the same k."""
-    many = isinstance(counts, (list, tuple)) and any(isinstance(one, (ClassCounts, list, tuple, str, np.ndarray))
-                                                     for one in counts)
+    many = isinstance(counts, (list, tuple)) and any(
+        isinstance(one, (ClassCounts, Mapping, Sequence)) or getattr(one, "ndim", 0) > 0 for one in counts)
     profiles = tuple(ClassCounts.from_counts(one) for one in (counts if many else [counts]))
     different = {profile.k for profile in profiles}
     if len(different) > 1:
@@ -198,17 +198,21 @@ def _left_out_or_numbers(name: str, value: Any, check: Callable[[str, Any], floa
 
 
 def _numbers(name: str, value: Any, check: Callable[[str, Any], float]) -> list[float]:
-    values = np.atleast_1d(value).tolist() if isinstance(value, (list, tuple, np.ndarray, range)) else [value]
+    return [check(name, one) for one in _listed(name, value)]
+
+
+def _listed(name: str, value: Any) -> list[Any]:
+    values = np.atleast_1d(value).tolist() if isinstance(value, np.ndarray) else (
+        list(value) if isinstance(value, (list, tuple, range)) else [value])
     if not values:
         raise InvalidInput(f"{name} must hold at least one number, got an empty list")
-    return [check(name, one) for one in values]
+    return values
 
 
 def _exponents(schedule: Any) -> list[float]:
     """The exponents p of η_t = η/(t + 1)^p."""
-    values = list(schedule) if isinstance(schedule, (list, tuple)) else [schedule]
     exponents = []
-    for value in values:
+    for value in _listed("schedule", schedule):
         if isinstance(value, str):
             if value not in _SCHEDULES:
                 raise InvalidInput(f"schedule must be an exponent, or one of {', '.join(_SCHEDULES)}, "

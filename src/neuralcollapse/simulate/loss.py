@@ -74,8 +74,5 @@ def trained_loss(name: str, k: int, relu: bool, bias: bool, given: Mapping[str, 
         raise InvalidInput(f"loss must be one of logits, which free features can be trained with, got '{name}': "
                            f"{did_you_mean(name, LOSSES)}")
     given = {key: value for key, value in given.items() if value is not None}
-    predict(ClassCounts(np.ones(k)), entry.name, **given)  # names what is wrong with them
-    vectors = {key: np.asarray(given[key], dtype=np.float64) for key in ("weight", "delta", "iota") if key in given}
-    by_label = entry.name == "ldt" or given.get("temperature") == "label"
-    parameters = LossParameters(vectors.get("weight"), vectors.get("delta"), vectors.get("iota"), by_label)
+    parameters = predict(ClassCounts(np.ones(k)), entry.name, **given).parameters or LossParameters()
     return TrainedLoss(entry.name, parameters, relu or entry.name == "relu-ce", bias, given)

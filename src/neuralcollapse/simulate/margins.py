@@ -39,11 +39,11 @@ def margins(gap: Tensor, W: Tensor, H: Tensor, samples: Tensor) -> dict[str, Ten
     >>> {name: round(value.item(), 6) for name, value in found.items()}
     {'margin': 0.5, 'margin/spectral': 1.0, 'margin/max': 0.5}
     """
-    H = H * samples.sqrt()
-    frobenius = torch.linalg.vector_norm(W, dim=(1, 2)) * torch.linalg.vector_norm(H, dim=(1, 2))
+    counted = H * samples.sqrt()
+    frobenius = torch.linalg.vector_norm(W, dim=(1, 2)) * torch.linalg.vector_norm(counted, dim=(1, 2))
     # A run that diverged must not stop the others: eigvalsh raises on NaN.
-    largest = [torch.linalg.eigvalsh(gram.nan_to_num())[:, -1].clamp(min=0).sqrt() for gram in (W @ W.mT, H @ H.mT)]
-    single = torch.where(samples > 0, H / samples.sqrt(), 0)
-    entries = W.shape[2] * W.abs().amax((1, 2)) * single.abs().amax((1, 2))
+    largest = [torch.linalg.eigvalsh(gram.nan_to_num())[:, -1].clamp(min=0).sqrt()
+               for gram in (W @ W.mT, counted @ counted.mT)]
+    entries = W.shape[2] * W.abs().amax((1, 2)) * torch.where(samples > 0, H, 0).abs().amax((1, 2))
     return {NAMES["nuclear"]: gap / frobenius, NAMES["spectral"]: gap / (largest[0] * largest[1]),
             NAMES["max"]: gap / entries}

@@ -8,14 +8,16 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from neuralcollapse.predict.geometry import PARTS as PARTS  # studies take it from here
 from neuralcollapse.simulate.grid import Grid
 from neuralcollapse.simulate.loss import TrainedLoss
 from neuralcollapse.simulate.margins import NAMES, margins
 from neuralcollapse.simulate.model import FreeModel
 
-PARTS = ("classifiers", "embeddings", "logits")
 SCALARS = ("log_loss", "log_objective", "norm_ratio/classifiers", "norm_ratio/embeddings",
            "minority_cosine/classifiers", "minority_cosine/embeddings", *NAMES.values(), "nc1", "balanced_accuracy")
+TARGETS = ("seli", "ridge", "limit", "etf")
+"""What distances can be to; a run has those that are defined for it."""
 
 
 class Observer:

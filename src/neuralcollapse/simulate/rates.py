@@ -1,4 +1,4 @@
-"""How fast distances decay: fits of two laws against the step, with intervals over seeds, and the time to a distance.
+"""How fast distances decay: fits of three laws against the step, with intervals over seeds, and the time to a distance.
 
     power law         ln D = a − p·ln t            (a rate p)
     logarithmic law   ln D = a − q·ln ln t         (q = 1: D proportional to 1/ln t)
@@ -52,7 +52,7 @@ class Decay:
     Attributes
     ----------
     law : str
-        The one with the smallest median residual.
+        The one asked for, else the one with the smallest median residual.
     rate : float
         Mean over the runs.
     interval : (float, float)
@@ -107,8 +107,7 @@ def fit_decay(steps: Real[np.ndarray, " s"], values: Float[np.ndarray, " s"], la
     >>> round(line.rate, 6)
     0.5
     """
-    if law not in LAWS:
-        raise InvalidInput(f"law must be one of {', '.join(LAWS)}, got {shown(law)!r}")
+    _check_law(law)
     if since < 3:
         raise InvalidInput(f"since must be at least 3, where ln ln t is positive, got {since}")
     below = np.flatnonzero(values <= floor)
@@ -142,6 +141,11 @@ def decay(steps: Real[np.ndarray, " s"], values: Float[np.ndarray, "runs s"], *,
     Decay or None
         None where no run could be fitted.
 
+    Raises
+    ------
+    InvalidInput
+        An unknown law, `since` below 3.
+
     Examples
     --------
     >>> t = np.geomspace(10, 1e4, 20)
@@ -149,11 +153,13 @@ def decay(steps: Real[np.ndarray, " s"], values: Float[np.ndarray, "runs s"], *,
     >>> found.law, round(found.rate, 6), found.runs
     ('logarithmic', 1.0, 2)
     """
-    fits = {law: [fit_decay(steps, row, law, since=since, floor=floor) for row in values] for law in LAWS}
-    lines = {law: [line for line in found if line is not None] for law, found in fits.items()}
+    if law is not None:
+        _check_law(law)
+    fits = {name: [fit_decay(steps, row, name, since=since, floor=floor) for row in values] for name in LAWS}
+    lines = {name: [line for line in found if line is not None] for name, found in fits.items()}
     if not lines["power"]:
         return None
-    residuals = {law: float(np.median([line.residual for line in found])) for law, found in lines.items()}
+    residuals = {name: float(np.median([line.residual for line in found])) for name, found in lines.items()}
     law = min(residuals, key=residuals.__getitem__) if law is None else law
     rates = np.array([line.rate for line in lines[law]])
     other = min(residual for name, residual in residuals.items() if name != law)
@@ -210,3 +216,8 @@ def time_to(simulation: Simulation, quantity: str | Sequence[str], epsilon: floa
     last = np.where(above.any(1), above.shape[1] - 1 - above[:, ::-1].argmax(1), -1)
     steps = np.append(simulation.steps.astype(np.float64), np.inf)
     return np.asarray(steps[last + 1])
+
+
+def _check_law(law: str) -> None:
+    if law not in LAWS:
+        raise InvalidInput(f"law must be one of {', '.join(LAWS)}, got {shown(law)!r}")

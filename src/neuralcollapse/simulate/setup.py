@@ -16,6 +16,7 @@ from neuralcollapse.checks import InvalidInput, shown
 from neuralcollapse.simulate.grid import Grid, bytes_needed, parse_bytes, whole_number
 from neuralcollapse.simulate.loss import TrainedLoss
 from neuralcollapse.simulate.model import FreeModel
+from neuralcollapse.simulate.quantities import PARTS, SCALARS, TARGETS
 
 STATE = "state.npz"
 """The file of a checkpoint."""
@@ -78,16 +79,16 @@ def fill(model: FreeModel, setup: Setup) -> None:
         n = k if setup.symmetric else int(grid.counts(run).n)
         if setup.start is None:
             normal = np.random.default_rng(cell["seed"]).standard_normal((k + n, d)) * (cell["scale"] / math.sqrt(d))
-            W, H = normal[:k], normal[k:]
+            W, H = normal[:k], np.abs(normal[k:]) if setup.loss.relu else normal[k:]
         else:
-            W, H = setup.start
+            W, H = setup.start[0], np.maximum(setup.start[1], 0) if setup.loss.relu else setup.start[1]
             if H.shape[0] == k and not setup.symmetric:
                 H = np.repeat(H, grid.counts(run).values.astype(np.int64), axis=0)
             if W.shape != (k, d) or H.shape != (n, d):
                 raise InvalidInput(f"start must be W of shape {(k, d)} and H of shape {(n, d)}, got {W.shape} and "
                                    f"{H.shape}")
         model.W[run] = torch.from_numpy(W)
-        model.H[run, :, :n] = torch.from_numpy(np.abs(H) if setup.loss.relu else H).mT
+        model.H[run, :, :n] = torch.from_numpy(H).mT
 
 
 def as_start(start: tuple[Any, Any] | None) -> tuple[np.ndarray, np.ndarray] | None:
@@ -115,7 +116,8 @@ def check_memory(setup: Setup, memory: Any) -> None:
     """InvalidInput when the grid needs more than its budget."""
     budget = parse_bytes(memory)
     n = setup.grid.k if setup.symmetric else max(int(counts.n) for counts in setup.grid.profiles)
-    needed = bytes_needed(setup.grid, setup.loss, setup.d, n, setup.dtype.itemsize, setup.snapshots.size, 21)
+    needed = bytes_needed(setup.grid, setup.loss, setup.d, n, setup.dtype.itemsize, setup.snapshots.size,
+                          len(SCALARS) + len(TARGETS) * len(PARTS))
     if needed > budget:
         raise InvalidInput(f"this grid of {len(setup.grid.cells)} runs needs about {needed / 1e6:,.0f} MB, more than "
                            f"the memory of {budget / 1e6:,.0f} MB: raise memory, or ask for fewer runs")

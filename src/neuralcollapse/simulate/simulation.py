@@ -13,6 +13,7 @@ import numpy as np
 from neuralcollapse.checks import UNREADABLE, InvalidInput, did_you_mean, why_unreadable
 from neuralcollapse.counts import ClassCounts
 from neuralcollapse.files import replacing, require_file, writing
+from neuralcollapse.predict.geometry import PARTS
 from neuralcollapse.simulate.displays import simulation_html
 
 
@@ -73,7 +74,7 @@ class Simulation:
     def __repr__(self) -> str:
         target = self.target
         parts = []
-        for part in ("classifiers", "embeddings", "logits"):
+        for part in PARTS:
             last = self[f"{target}/{part}"][:, -1]
             reached = np.median(last[np.isfinite(last)]) if np.isfinite(last).any() else np.nan
             parts.append(f"{part} {reached:.2g}")
@@ -90,10 +91,18 @@ class Simulation:
     def samples(self, cell: int) -> tuple[Float[np.ndarray, "k d"], Float[np.ndarray, "n d"], Int[np.ndarray, " n"]]:
         """Head, features and labels that a cell ended with, as `measure` takes them.
 
-        A symmetric run gives each class's embedding as often as it has samples; its counts must be whole for that.
+        A symmetric run gives each class's embedding as often as it has samples.
+
+        Raises
+        ------
+        InvalidInput
+            Counts that are not whole, as a symmetric run may have.
         """
         counts = self.profiles[self.cells[cell]["profile"]]
-        labels = np.repeat(np.arange(counts.k), counts.rounded().values.astype(np.int64))
+        if (counts.values % 1).any():
+            raise InvalidInput(f"counts must be whole numbers to have samples, got {counts}: take `classifiers` and "
+                               "`features`, one column per class, as they are")
+        labels = np.repeat(np.arange(counts.k), counts.values.astype(np.int64))
         columns = self.features[cell]
         return self.classifiers[cell], columns[labels] if self.symmetric else columns[:labels.size], labels
 
@@ -109,7 +118,13 @@ class Simulation:
         return rows
 
     def save(self, path: Path | str) -> None:
-        """Write to `.npz`; the file appears whole or not at all."""
+        """Write to `.npz`; the file appears whole or not at all.
+
+        Raises
+        ------
+        InvalidInput
+            Another ending, or a place that cannot be written.
+        """
         meta = {"method": self.method, "loss": self.loss, "cells": self.cells, "symmetric": self.symmetric,
                 "diverged": sorted(self.diverged.items()), "profiles": [p.values.tolist() for p in self.profiles]}
         arrays = {f"value:{name}": array for name, array in self.values.items()}

@@ -10,7 +10,6 @@ from typing import Any
 import warnings
 
 from jaxtyping import Shaped
-import torch
 from torch import Tensor, distributed, nn
 
 from neuralcollapse.checks import InvalidInput, shown
@@ -21,7 +20,6 @@ from neuralcollapse.measure.measurement import Measurement
 from neuralcollapse.measure.model import measure_model
 from neuralcollapse.measure.probe import Probe
 from neuralcollapse.measure.verdict import MERGED, Verdict, judge
-from neuralcollapse.measure.wrapped import evaluating, hooks_firing, unwrapped
 from neuralcollapse.predict.targets import Targets
 
 _LABEL_NAMES = ("labels", "label", "y", "target", "targets")
@@ -94,6 +92,7 @@ class Watch:
 
     Examples
     --------
+    >>> import torch
     >>> model = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 2))
     >>> images, labels = torch.randn(6, 4), torch.tensor([0, 0, 0, 0, 1, 1])
     >>> watch = Watch(model, [4, 2])
@@ -152,8 +151,8 @@ class Watch:
         Parameters
         ----------
         batches : iterable, optional
-            Measure these in eval mode instead: pairs (inputs, labels), or dictionaries whose entries the model
-            takes by name. Each process goes through its own.
+            Measure these in eval mode instead, batches as of `measure_model`. Each process goes through its own,
+            one at least.
 
         Raises
         ------
@@ -200,10 +199,11 @@ class Watch:
         self._metric.update(features, labels.to(features.device), logits)
 
     def _measure(self, batches: Iterable[Any] | None) -> Measurement:
-        if batches is not None and not _several_processes():
-            return measure_model(self._model, batches, head=self._head, next_token=self.next_token, **self._options)
         if batches is not None:
-            self._run(batches)
+            if self._metric is not None:
+                self._metric.reset()  # what was added on the way is not asked for, nor in the next epoch
+            return measure_model(self._model, batches, head=self._head, next_token=self.next_token,
+                                 shared=_several_processes(), **self._options)
         if self._metric is None or not self._metric.update_called:
             raise InvalidInput(f"nothing was measured in epoch {self.epoch}: call add(labels) after each forward "
                                "pass, or give end_epoch a data loader")
@@ -211,21 +211,6 @@ class Watch:
             measurement = self._metric.measurement()
         self._metric.reset()
         return measurement
-
-    def _run(self, batches: Iterable[Any]) -> None:
-        """Go through the batches of this process, in place of what was added on the way."""
-        if self._metric is not None:
-            self._metric.reset()
-        self._attach(True)
-        model = unwrapped(self._model)  # no collective in a forward pass: shares may be uneven
-        place = next(model.parameters()).device
-        with evaluating(model), hooks_firing():
-            for batch in batches:
-                if isinstance(batch, Mapping):
-                    model(**{name: _moved(value, place) for name, value in batch.items()})
-                else:
-                    model(_moved(batch[0], place))
-                self._update(labels_of(batch))
 
     def _report(self, measurement: Measurement) -> Report:
         message = None if self._alert is None else self._alert(measurement, last=self.epoch == self.epochs)
@@ -249,6 +234,7 @@ def labels_of(batch: Any) -> Tensor:
 
     Examples
     --------
+    >>> import torch
     >>> labels_of((torch.zeros(2, 3), torch.tensor([1, 0]))).tolist()
     [1, 0]
     """
@@ -271,7 +257,3 @@ def is_main_process() -> bool:
 
 def _several_processes() -> bool:
     return distributed.is_available() and distributed.is_initialized() and distributed.get_world_size() > 1
-
-
-def _moved(value: Any, place: torch.device) -> Any:
-    return value.to(place) if isinstance(value, Tensor) else value

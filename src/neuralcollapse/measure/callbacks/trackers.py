@@ -38,6 +38,19 @@ def log_to(tracker: Any, report: Report, step: int | None = None, figures: Pictu
         The tracker's step; the epoch when left out.
     figures : callable, optional
         A Measurement to matplotlib figures by name, such as `gram_picture`; none when left out.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from neuralcollapse.measure.callbacks import Watch
+    >>> class Printed:
+    ...     name, tracker = "mine", None
+    ...     def log(self, values, step):
+    ...         print(step, values["nc/accuracy"])
+    >>> model = torch.nn.Linear(2, 2, bias=False)
+    >>> _ = model.weight.data.copy_(torch.eye(2))
+    >>> log_to(Printed(), Watch(model, [1, 1]).end_epoch([(torch.eye(2), torch.tensor([0, 1]))]))
+    1 1.0
     """
     if not getattr(tracker, "is_main_process", True):
         return

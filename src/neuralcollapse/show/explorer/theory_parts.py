@@ -126,7 +126,7 @@ def along_ridge(state: TheoryState, points: Mapping[float, Solved | str], at: Ge
     known = {ridge: found for ridge, found in sorted(points.items()) if isinstance(found, Solved)}
     if not known:
         return []
-    marks, story = thresholds(at, state)
+    marks, story = thresholds(at)
     if state.ridge is not None:
         marks += (Mark("your λ", state.ridge, "ink", "your λ", dashed=False),)
     ridges, found = np.array(list(known)), list(known.values())
@@ -138,12 +138,12 @@ def along_ridge(state: TheoryState, points: Mapping[float, Solved | str], at: Ge
     return [*picture(shapes, "theory-shapes", dark), *picture(distances, "theory-distances", dark)]
 
 
-def thresholds(geometry: Geometry | None, state: TheoryState) -> tuple[tuple[Mark, ...], str]:
+def thresholds(geometry: Geometry | None) -> tuple[tuple[Mark, ...], str]:
     """Marks where classes merge or vanish, and the same in words."""
     if geometry is None:
         return (), ""
     if isinstance(geometry.point, Point):
-        events: Sequence[Event] = collapse_events(geometry, state.arguments())
+        events: Sequence[Event] = collapse_events(geometry)
         return event_marks(events), told(events)
     names = {"minority_collapse": ("the rarest classes vanish", "purple", "rarest"),
              "total_collapse": ("all classes vanish", "vermillion", "all")}

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from neuralcollapse.checks import InvalidInput, positive_number
+from neuralcollapse.checks import positive_number
 from neuralcollapse.counts import ClassCounts
 from neuralcollapse.predict.geometry import Geometry, predict
 
@@ -82,6 +82,29 @@ def weight_decay_from_ridge(ridge: float, n: float, feature_penalty: float | Non
     """The weight decay w on the head that gives λ = `ridge` with a mean loss over n samples.
 
     With `feature_penalty` p held, w = λ²/(n² p); without it both penalties are w, and w = λ/n.
+
+    Parameters
+    ----------
+    ridge : float
+        λ > 0, the loss summed over samples.
+    n : float
+        Training samples of the mean loss.
+    feature_penalty : float, optional
+        p > 0 per sample; w too when left out.
+
+    Returns
+    -------
+    float
+        w in (w/2)‖W‖².
+
+    Raises
+    ------
+    InvalidInput
+        A value that is not positive.
+
+    References
+    ----------
+    theory.md §1.
 
     Examples
     --------
@@ -183,15 +206,3 @@ def merged_classes(geometry: Geometry, tolerance: float = 1e-9) -> tuple[tuple[s
         if apart[0] - apart[1] <= tolerance * scale:  # ‖w_c − w_c'‖² = 2(own − pair)
             shared.append(tuple(geometry.counts.names[c] for c in members))
     return tuple(shared)
-
-
-def ridge_from_options(ridge: float | None, weight_decay: float | None, feature_penalty: float | None,
-                       n: float | None, counts: ClassCounts) -> float | None:
-    """λ from either way of saying it on a command line; None when neither is."""
-    if weight_decay is None:
-        if feature_penalty is not None or n is not None:
-            raise InvalidInput("--feature-penalty and --n go with --weight-decay: give it too, or --ridge alone")
-        return ridge
-    if ridge is not None:
-        raise InvalidInput(f"give --ridge or --weight-decay, not both, got {ridge:g} and {weight_decay:g}")
-    return ridge_from_weight_decay(weight_decay, feature_penalty, counts.n if n is None else n).ridge
