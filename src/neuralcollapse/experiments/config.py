@@ -50,8 +50,7 @@ class TrainConfig(BaseModel):
                               use_attribute_docstrings=True)
 
     dataset: str = "digits"
-    """A registered data set: digits, cifar10, hf:NAME, folder:PATH, parquet:PATH, npz:PATH, tokens:PATH, text:PATH,
-    …."""
+    """A registered data set: digits, cifar10, hf:NAME, folder:PATH, parquet:PATH, npz:PATH, tokens:PATH, …."""
     data_options: dict[str, Any] = Field(default_factory=dict)
     """Keyword arguments of the data set: the names of its columns and splits, the size of its images, …."""
     imbalance: Literal["step", "long-tail", "none", "natural"] = "step"
@@ -66,8 +65,7 @@ class TrainConfig(BaseModel):
     """Share of the smallest class held out for testing; every class gives as many samples. A data set's own test
     part is used whole instead."""
     augment: Literal["none", "standard"] = "none"
-    """standard: a random crop, padded by an eighth of the side, and a flip of each image in each epoch; the theory
-    wants none."""
+    """standard: a random crop, padded by an eighth of the side, and a flip, anew in each epoch; the theory wants none."""
 
     model: str = "mlp"
     """A registered model, timm:NAME, transformers:NAME or module:factory."""
