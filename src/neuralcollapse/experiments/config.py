@@ -65,7 +65,7 @@ class TrainConfig(BaseModel):
     """Share of the smallest class held out for testing; every class gives as many samples. A data set's own test
     part is used whole instead."""
     augment: Literal["none", "standard"] = "none"
-    """standard: a random crop, padded by an eighth of the side, and a flip, anew in each epoch; the theory wants none."""
+    """standard: a random crop, padded by an eighth of the side, and a flip, in each epoch; the theory wants none."""
 
     model: str = "mlp"
     """A registered model, timm:NAME, transformers:NAME or module:factory."""
