@@ -63,7 +63,7 @@ class RidgePath:
     --------
     >>> path = ridge_path([10, 10, 1, 1], 0.1, 10, points=4)
     >>> path.ranks.tolist(), path.at(0.5).rank
-    ([3, 3, 2, 0], 3)
+    ([3, 3, 1, 0], 3)
     """
 
     ridges: Float[np.ndarray, " p"]
