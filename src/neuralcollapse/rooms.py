@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from importlib import import_module
+import inspect
 import sys
 from types import ModuleType
 from typing import Any
@@ -11,9 +12,18 @@ from typing import Any
 class Room(ModuleType):
     """A package that can be called like the function of its own name inside it."""
 
+    @property
+    def verb(self) -> Any:
+        """The function."""
+        return getattr(self, self.__name__.rpartition(".")[2])
+
+    @property
+    def __signature__(self) -> inspect.Signature:
+        return inspect.signature(self.verb)
+
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Call the verb."""
-        return getattr(self, self.__name__.rpartition(".")[2])(*args, **kwargs)
+        return self.verb(*args, **kwargs)
 
     def __reduce__(self) -> tuple[Any, ...]:
         return import_module, (self.__name__,)

@@ -1,6 +1,7 @@
 """What a run trains with against imbalance: losses, heads, oversampling; and a finished run's frozen features."""
 
 import json
+import shutil
 import subprocess
 import sys
 
@@ -124,6 +125,19 @@ def test_a_finished_run_says_what_became_of_every_class(run):
     page = write_report(run).read_text()
     assert "What became of every class" in page
     assert all(one["rule"].split(",")[0].split("'")[0] in page for one in run.rescue if one["kind"] != "safe")
+
+
+@pytest.mark.parametrize("change", [{"classifier_angle": None}, {"classifier_angle": {"measured": 1}}, {"name": 3},
+                                    {"recall": "high"}, {"confused_with": 0}, {"margin": {"measured": 1,
+                                                                                          "predicted": [2]}}])
+def test_verdicts_that_are_something_else_are_refused(run, tmp_path, change):
+    copy = tmp_path / "copy"
+    shutil.copytree(run.path, copy)
+    content = json.loads((copy / "rescue.json").read_text())
+    content["classes"][0] |= change
+    (copy / "rescue.json").write_text(json.dumps(content))
+    with pytest.raises(InvalidInput, match=r"rescue.json' must hold a verdict on every class, got"):
+        Run.open(copy).rescue  # noqa: B018  # reading it is the test
 
 
 def test_a_run_without_a_checkpoint_is_refused(run, tmp_path):

@@ -31,6 +31,7 @@ from neuralcollapse.counts import ClassCounts
 from neuralcollapse.experiments.displays import run_html
 from neuralcollapse.experiments.run_files import (
     append_line,
+    is_verdict,
     json_bytes,
     mend_history,
     read_geometry,
@@ -157,7 +158,9 @@ class Run:
         if not (self.path / RESCUE).is_file():
             return None
         classes = self._json(RESCUE).get("classes")
-        return classes if isinstance(classes, list) else None
+        if not (isinstance(classes, list) and all(map(is_verdict, classes))):
+            raise InvalidInput(f"'{self.path / RESCUE}' must hold a verdict on every class, got {shown(classes)}")
+        return classes
 
     def grams(self, epoch: int) -> dict[str, Float[np.ndarray, "k k"]] | None:
         """Measured classifiers, embeddings and logits of unit Frobenius norm after `epoch`, if written."""

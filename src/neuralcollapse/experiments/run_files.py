@@ -66,6 +66,23 @@ def read_geometry(path: Path) -> dict[str, np.ndarray]:
         return {}
 
 
+def is_verdict(content: Any) -> bool:
+    """Whether this is what `steer.ClassVerdict.to_dict` gives, as far as it is shown."""
+    if not isinstance(content, dict):
+        return False
+
+    def number(value: Any) -> bool:
+        return value is None or isinstance(value, (int, float))
+
+    pairs = [content.get(name) for name in ("classifier_norm", "classifier_angle", "margin")]
+    return (all(isinstance(content.get(name), str) for name in ("name", "kind", "rule", "advice"))
+            and isinstance(content.get("confused_with"), str | None)
+            and isinstance(content.get("count"), int | float)
+            and all(name in content and number(content[name]) for name in ("recall", "probe"))
+            and all(isinstance(pair, dict) and all(name in pair and number(pair[name])
+                                                   for name in ("measured", "predicted")) for pair in pairs))
+
+
 def json_bytes(content: Mapping[str, Any], indent: int | None = None) -> bytes:
     """JSON of finite numbers."""
     return json.dumps(content, indent=indent, ensure_ascii=False, allow_nan=False).encode()
