@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 DEMO := runs/demo
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint types tests system docs notebooks hardening bench clean
+.PHONY: help demo test lint types tests system docs notebooks package hardening bench clean
 
 help:  ## Say what can be made
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -51,7 +51,10 @@ notebooks: $(VENV)/.dev  ## Make examples/notebooks from the scripts beside them
 	@mkdir -p examples/notebooks
 	@for script in examples/*.py; do $(BIN)/jupytext --quiet --to ipynb --output examples/notebooks/$$(basename $$script .py).ipynb $$script; done
 
-hardening: $(VENV)/.dev  ## Fuzz, kill, check in 50 digits, soak; writes docs/reliability.md (half an hour)
+package: $(VENV)/.dev  ## Build wheel and sdist, check them, install and use each in an empty environment
+	$(BIN)/python hardening/packages.py
+
+hardening: $(VENV)/.dev  ## Fuzz, kill, check in 50 digits, soak, install; writes docs/reliability.md (half an hour)
 	$(BIN)/python hardening/run.py
 
 bench: $(VENV)/.dev  ## Run every benchmark and print its ratios (see benchmarks/RESULTS.md)

@@ -17,7 +17,7 @@ from harness import RESULTS
 
 HERE = Path(__file__).parent
 PAGE = HERE.parent / "docs/reliability.md"
-CHECKS = {"torture": 1_000, "fuzz": 100_000, "kills": 200, "soak": 10_000}
+CHECKS = {"torture": 1_000, "fuzz": 100_000, "coverage": 100_000, "kills": 200, "soak": 10_000, "packages": 1}
 HEADING = """# Reliability
 
 What `make hardening` tried, and what came of it. A failure is a traceback, a hang (more than 20 s for one input), an
@@ -26,8 +26,12 @@ number that is off, or an answer of the explorer that is an error.
 
 """
 BESIDE = """
-Beside these, tests that run on every change: a kill between any two file operations of a run and a full disk, two
-processes on one run folder (the second is refused), a worker of a sweep that is killed, a rank of a multi-process
+`coverage` needs atheris (`pip install atheris`), `packages` the interpreters that it is given; see the scripts in
+`hardening/`.
+
+Beside these, tests that run on every change: a kill between any two file operations of a run and a full disk,
+read-only folders for every command that writes, folders that vanish while a run, a simulation or a sweep is at work,
+two processes on one run folder (the second is refused), a worker of a sweep that is killed, a rank of a multi-process
 measurement that dies (the others end with an error), truncated and hostile run folders in the explorer, and older and
 newer formats of run folders.
 """

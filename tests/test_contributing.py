@@ -9,6 +9,7 @@ import tomllib
 
 import pytest
 
+from neuralcollapse import deprecation
 from pages import ROOT, SHELLS, blocks, commands
 
 PAGE = ROOT / "CONTRIBUTING.md"
@@ -86,3 +87,14 @@ def test_a_plug_in_that_cannot_be_loaded_is_named_and_left_out(package, typed):
         assert json.loads(printed)["loss"] == "ce"
     finally:
         (package / "extras_loss.py").write_text(RECIPES["extras_loss.py"], encoding="utf-8")
+
+
+def test_giving_up_a_name_works_as_shown(monkeypatch):
+    monkeypatch.setattr(deprecation, "DEPRECATIONS", [])
+    block = next(block.text for block in blocks(PAGE) if "renamed_argument" in block.text)
+    names = {}
+    exec(compile(block, str(PAGE), "exec"), names)
+    with pytest.warns(FutureWarning, match="foretell is deprecated since"):
+        assert names["foretell"](3) == 3
+    with pytest.warns(FutureWarning, match="lam of doubled is deprecated"):
+        assert names["doubled"](lam=3) == 6
