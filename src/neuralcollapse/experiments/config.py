@@ -50,7 +50,7 @@ class TrainConfig(BaseModel):
                               use_attribute_docstrings=True)
 
     dataset: str = "digits"
-    """A registered data set: digits, cifar10, hf:NAME, folder:PATH, parquet:PATH, npz:PATH, tokens:PATH, …."""
+    """A registered data set: digits, cifar10, hf:NAME, folder:PATH, parquet:PATH, npz:PATH, tokens:PATH, …"""
     data_options: dict[str, Any] = Field(default_factory=dict)
     """Keyword arguments of the data set: the names of its columns and splits, the size of its images, …."""
     imbalance: Literal["step", "long-tail", "none", "natural"] = "step"
