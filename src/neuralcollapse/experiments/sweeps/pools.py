@@ -174,11 +174,6 @@ class ClusterPool(Pool):
         """Always: the scheduler keeps the queue."""
         return True
 
-    @property
-    def workers(self) -> int:
-        """How many there are now."""
-        return len(self._client.scheduler_info(n_workers=-1)["workers"])
-
     def submit(self, task: Callable[..., Any], *arguments: Any) -> Future[Any]:
         """Queue a task."""
         future: Future[Any] = self._executor.submit(task, *arguments)
