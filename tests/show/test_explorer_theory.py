@@ -309,6 +309,12 @@ def test_thresholds_of_closed_forms():
     assert "the rarest classes vanish" in story
 
 
+def test_in_the_limit_the_rarest_classes_merge():
+    marks, story = thresholds(state_of("k=4&n_min=4&ratio=9").geometry())
+    assert [mark.x for mark in marks] == pytest.approx([2, 6])
+    assert "the rarest classes merge" in story
+
+
 # -- over HTTP --------------------------------------------------------------------------------------
 
 

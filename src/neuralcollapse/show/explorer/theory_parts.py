@@ -145,7 +145,9 @@ def thresholds(geometry: Geometry | None) -> tuple[tuple[Mark, ...], str]:
     if isinstance(geometry.point, Point):
         events: Sequence[Event] = collapse_events(geometry)
         return event_marks(events), told(events)
-    names = {"minority_collapse": ("the rarest classes vanish", "purple", "rarest"),
+    # Cross-entropy merges classes of few samples; the losses that have no parameters of its kind let them vanish.
+    fate = "vanish" if geometry.parameters is None else "merge"
+    names = {"minority_collapse": (f"the rarest classes {fate}", "purple", "rarest"),
              "total_collapse": ("all classes vanish", "vermillion", "all")}
     known = {key: value for key, value in geometry.thresholds.items() if value is not None}
     marks = tuple(Mark(names[key][0], value, *names[key][1:]) for key, value in known.items())
