@@ -9,6 +9,7 @@ import pytest
 
 from neuralcollapse.counts import ClassCounts
 from neuralcollapse.experiments.run import Run
+from neuralcollapse.predict import predict
 from neuralcollapse.show import tables, verdict
 from neuralcollapse.show.reading import Reading
 
@@ -122,6 +123,33 @@ def test_advice_follows_the_state_of_training(make_run):
     assert "has stopped falling" in said(stalled, "What to make of it")
     untrained = changed(make_run, train__accuracy=0.8)
     assert "Training accuracy is 80.0 %" in said(untrained, "What to make of it")
+
+
+@pytest.mark.parametrize(("distance", "to_own", "sentence"), [
+    (1.02, 0.007, "longer training brings the network no closer, only a smaller λ does."),
+    (2.0, 0.1, "more epochs bring it closer, up to the {} that its own weight decay leaves."),
+])
+def test_longer_training_is_held_against_the_own_weight_decay(make_run, distance, to_own, sentence):
+    at_own = predict(STEP, ridge=0.5)
+    left = at_own.classifiers.distance_to(predict(STEP).classifiers)
+    run = make_run(STEP, epochs=(1, 2, 4, 8, 16, 32))
+    for record in run.history:
+        record["measurement"]["distances"]["ridge:0.5"] = dict.fromkeys(("classifiers", "embeddings", "logits"), to_own)
+        record["measurement"]["distances"]["seli"]["classifiers"] = distance * left * (2 if record["epoch"] < 32 else 1)
+    assert sentence.format(f"{left:.2g}") in said(run, "What to make of it")
+    assert f"{left:.2g}" in said(run, "What to make of it")
+    near = "matches" if to_own < 0.05 else "is close to"
+    assert said(run, "Own weight decay") == (
+        f"The network {near} the geometry at λ = 0.500, that of its own penalties: the classifiers are {to_own:#.2g} "
+        f"away, the embeddings {to_own:#.2g} and the logits {to_own:#.2g}.")
+
+
+def test_a_weight_decay_under_which_all_vanishes_leaves_nothing_to_compare_with(make_run):
+    run = make_run(STEP, epochs=(1, 2, 4, 8, 16, 32))
+    for record in run.history:
+        record["measurement"]["distances"]["ridge:9"] = dict.fromkeys(("classifiers", "embeddings", "logits"))
+    assert said(run, "Own weight decay") is None
+    assert "more epochs bring it closer." in said(run, "What to make of it")
 
 
 @pytest.mark.parametrize(("settings", "moved"), [

@@ -181,6 +181,11 @@ class Reading:
         """The geometry this run is held against first."""
         return self.targets[0]
 
+    @property
+    def own_target(self) -> str | None:
+        """The geometry at the λ of the run's own penalties; None where it was not measured."""
+        return next((target for target in self.targets if target.startswith("ridge:")), None)
+
     def _geometry(self, target: str) -> Geometry | None:
         try:
             with warnings.catch_warnings():
