@@ -20,6 +20,7 @@ import typer
 from neuralcollapse import __version__
 from neuralcollapse.citations import registries
 from neuralcollapse.cli import app
+from neuralcollapse.experiments import Run
 from neuralcollapse.measure import Snapshot, measure
 from neuralcollapse.predict import GEOMETRIES
 from neuralcollapse.registry import references
@@ -406,7 +407,8 @@ def test_interrupted_training_says_how_to_go_on_is_reported_and_goes_on(cli, tmp
     page = tmp_path / "page.html"
     assert cli("report", folder, "--out", page) == (0, f"Report: {page}\n", "")
     assert page.read_text().startswith("<!DOCTYPE html>")
-    assert "still training" in page.read_text()
+    assert "still training" not in page.read_text()
+    assert f"stopped after epoch {Run.open(folder).measured_epochs[-1]:,}" in page.read_text()
     config = (folder / "config.yaml").read_text()
     (folder / "config.yaml").write_text(config.replace("epochs: 4000", f"epochs: {done + 2}"))
     values = document(cli("train", "--resume", folder, "--json"))

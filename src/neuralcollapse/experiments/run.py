@@ -31,6 +31,7 @@ from neuralcollapse.counts import ClassCounts
 from neuralcollapse.experiments.displays import run_html
 from neuralcollapse.experiments.run_files import (
     append_line,
+    is_held,
     json_bytes,
     mend_history,
     read_geometry,
@@ -46,6 +47,9 @@ RESCUE, LOCK = "rescue.json", ".lock"
 _OURS = (CONFIG, ENVIRONMENT, DATA, INDICES, HISTORY, GEOMETRY, CHECKPOINT, RESCUE, "lock")
 FORMAT = 1
 """Of the folder, in `data.json`; a folder without one is older and is read as well, a newer one is refused."""
+
+TRAINING = "still training"
+"""The state of a run that a process is writing."""
 
 # Grams are k×k per measured epoch: above this many classes they would outweigh everything else.
 GRAMS_UP_TO = 200
@@ -150,6 +154,26 @@ class Run:
     def finished(self) -> bool:
         """Whether the last epoch has been measured."""
         return bool(self.history) and self.history[-1]["epoch"] >= self.last_epoch
+
+    @property
+    def state(self) -> str:
+        """In words, now: finished, still training while a process holds the folder, or where it stopped.
+
+        Examples
+        --------
+        >>> from tempfile import TemporaryDirectory
+        >>> from neuralcollapse import TrainConfig, train
+        >>> with TemporaryDirectory() as folder:
+        ...     train(TrainConfig(epochs=2, threads=1, model_options={"width": 8}), f"{folder}/run").state
+        'finished'
+        """
+        if self.finished:
+            return "finished"
+        held = is_held(self.path / LOCK)
+        if held is None:
+            return "unfinished"
+        return TRAINING if held else f"stopped after epoch {self.measured_epochs[-1]:,}" if self.history else \
+            "stopped before its first measurement"
 
     @cached_property
     def rescue(self) -> list[dict[str, Any]] | None:

@@ -63,7 +63,8 @@ def verdict(run: RunLike | Reading) -> list[Sentence]:
     """
     reading = Reading.of(run)
     if not reading.measured:
-        return [Sentence("Status", "No epoch has been measured yet.")]
+        return [Sentence("Status", f"This run {reading.run.state}." if reading.stopped else
+                         "No epoch has been measured yet.")]
     found = [("Status", _status(reading)), ("Terminal phase", _terminal(reading)), ("Labels", _labels(reading)),
              ("Geometry", _geometry(reading)), ("Own weight decay", _own_decay(reading)),
              ("Classifiers", _lengths(reading, "classifiers", "classifiers")),
@@ -79,6 +80,9 @@ def verdict(run: RunLike | Reading) -> list[Sentence]:
 def _status(reading: Reading) -> str:
     if reading.finished:
         return ""
+    if reading.stopped:
+        return (f"This run {reading.run.state} of {planned(reading)}: everything below describes that epoch. It goes on "
+                f"with `neuralcollapse train --resume {shlex.quote(str(reading.run.path))}`.")
     return (f"This run has been measured up to epoch {reading.last_epoch} of {planned(reading)}: everything "
             "below describes that epoch and may still change.")
 
