@@ -799,8 +799,11 @@ def test_a_run_is_neither_overwritten_nor_resumed_with_other_settings(cli, train
     folder = trained[0]
     before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
     assert cli("train", *TINY, "--out", folder) == (
-        2, "", f"neuralcollapse: '{folder}' holds a finished run with 2 measured epochs: resume it, or choose another "
+        2, "", f"neuralcollapse: '{folder}' holds a finished run with 2 measured epochs: choose another "
                "folder\n")
+    again = cli("train", "--resume", folder)
+    assert (again.code, again.err) == (0, f"'{folder}' is finished already\n")
+    assert again.out.startswith("• At epoch 2 the network ")
     assert cli("train", "--resume", folder, "--epochs", "3", "--set", "momentum=0.5") == (
         2, "", f"neuralcollapse: cannot resume '{folder}' with other settings: epochs is 2 there and 3 here, momentum "
                "is 0.9 there and 0.5 here\n")

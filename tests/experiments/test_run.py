@@ -176,12 +176,12 @@ def test_a_look_at_a_lock_does_not_keep_a_writer_out(folder, monkeypatch):
 
 def test_a_measured_run_is_not_overwritten(folder):
     require_free(folder.path)  # nothing measured yet: nothing to lose
-    for epoch, state in ((1, "an unfinished run with 1"), (3, "a finished run with 2")):
+    for epoch, state in ((1, "an unfinished run with 1 measured epoch: resume it, or"),
+                         (3, "a finished run with 2 measured epochs:")):
         folder.append({"epoch": epoch})
         with pytest.raises(InvalidInput) as error:
             RunFolder.create(folder.path, "", {}, DATA, {})
-        assert str(error.value) == (f"'{folder.path}' holds {state} measured epochs: resume it, "
-                                    "or choose another folder")
+        assert str(error.value) == (f"'{folder.path}' holds {state} choose another folder")
     assert len(Run.open(folder.path).history) == 2
 
 

@@ -155,3 +155,13 @@ def test_nothing_to_compare_is_one_line(cli, tmp_path, monkeypatch, given, reaso
     (tmp_path / "empty").mkdir()
     assert cli("compare", *given) == (2, "", f"neuralcollapse: compare needs at least one run: {reason}\n")
     assert not (tmp_path / "compare").exists()
+
+
+def test_the_report_of_a_run_is_not_replaced_by_one_of_several(make_run, save_run, tmp_path, cli):
+    run = save_run(make_run(STEP, epochs=(1,)), tmp_path / "run")
+    (run / "report.html").write_text("of one run")
+    assert cli("compare", run, "--out", run) == (
+        2, "", f"neuralcollapse: '{run}' holds a report.html of something else: give another --out\n")
+    assert (run / "report.html").read_text() == "of one run"
+    for _ in range(2):  # its own it replaces
+        assert cli("compare", run, "--out", tmp_path / "out").code == 0

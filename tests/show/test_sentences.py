@@ -126,7 +126,7 @@ def test_advice_follows_the_state_of_training(make_run):
 
 
 @pytest.mark.parametrize(("distance", "to_own", "sentence"), [
-    (1.02, 0.007, "longer training brings the network no closer, only a smaller λ does."),
+    (1.02, 0.007, "longer training brings it no closer, only a smaller λ does."),
     (2.0, 0.1, "more epochs bring it closer, up to the {} that its own weight decay leaves."),
 ])
 def test_longer_training_is_held_against_the_own_weight_decay(make_run, distance, to_own, sentence):

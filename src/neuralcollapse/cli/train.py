@@ -67,6 +67,7 @@ def train(
     from neuralcollapse.experiments.config import resolve_config, run_name
     from neuralcollapse.experiments.processes import leave_processes, rank
     from neuralcollapse.experiments.progress import TrainProgress
+    from neuralcollapse.experiments.run import CONFIG, Run
     from neuralcollapse.experiments.train import train as train_network
     from neuralcollapse.show import verdict, write_report
 
@@ -81,11 +82,12 @@ def train(
     chosen = resolve_config(config, preset, flags, settings or [], resume)
     folder = resume or out or Path("runs") / run_name(chosen)
     progress = TrainProgress() if rank() == 0 else None
+    if resume is not None and progress is not None and Run.open(resume).finished:
+        typer.echo(f"'{resume}' is finished already", err=True)
     try:
         with progress or nullcontext():
             run = train_network(chosen, folder, resume=resume is not None, on_epoch=progress)
     except KeyboardInterrupt:
-        from neuralcollapse.experiments.run import CONFIG
         typer.echo(f"Stopped. Continue with:  neuralcollapse train --resume {folder}" if (folder / CONFIG).is_file()
                    else "Stopped; nothing was written yet.", err=True)
         raise typer.Exit(130) from None

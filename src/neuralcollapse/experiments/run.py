@@ -301,6 +301,11 @@ def last_epoch(history: Sequence[Mapping[str, Any]], epochs: Any) -> Any:
     return (terminal or {}).get("last_epoch") or epochs
 
 
+def epochs_measured(number: int) -> str:
+    """So many measured epochs, in words."""
+    return f"{number:,} measured epoch{'' if number == 1 else 's'}"
+
+
 def require_free(path: str | Path) -> None:
     """Raise InvalidInput when a new run in `path` would overwrite something."""
     folder = Path(path)
@@ -314,9 +319,9 @@ def require_free(path: str | Path) -> None:
                            f"{shown(', '.join(foreign))}")
     measured = len(read_history(folder / HISTORY))
     if measured:
-        state = "a finished" if Run.open(path).finished else "an unfinished"
-        raise InvalidInput(f"'{path}' holds {state} run with {measured} measured epochs: resume it, "
-                           "or choose another folder")
+        finished = Run.open(path).finished
+        raise InvalidInput(f"'{path}' holds {'a finished' if finished else 'an unfinished'} run with "
+                           f"{epochs_measured(measured)}: {'' if finished else 'resume it, or '}choose another folder")
 
 
 def _prefix(epoch: int) -> str:

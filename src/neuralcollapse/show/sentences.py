@@ -81,8 +81,8 @@ def _status(reading: Reading) -> str:
     if reading.finished:
         return ""
     if reading.stopped:
-        return (f"This run {reading.run.state} of {planned(reading)}: everything below describes that epoch. It goes on "
-                f"with `neuralcollapse train --resume {shlex.quote(str(reading.run.path))}`.")
+        return (f"This run {reading.run.state} of {planned(reading)}: everything below describes that epoch. It goes "
+                f"on with `neuralcollapse train --resume {shlex.quote(str(reading.run.path))}`.")
     return (f"This run has been measured up to epoch {reading.last_epoch} of {planned(reading)}: everything "
             "below describes that epoch and may still change.")
 
@@ -283,9 +283,10 @@ def _longer_training(reading: Reading) -> str:
     own = _limit_of_own_decay(reading)
     if own is not None and distance <= _REACHED * own:
         return (f"The geometry of its own weight decay is itself {number(own, 2)} away from "
-                f"{in_a_sentence(reading.target)}: longer training brings the network no closer, only a smaller λ does.")
+                f"{in_a_sentence(reading.target)}: longer training brings it no closer, only a smaller λ does.")
     if falling:
-        at_last = "" if own is None or own < _MATCHES else f", up to the {number(own, 2)} that its own weight decay leaves"
+        at_last = "" if own is None or own < _MATCHES else \
+            f", up to the {number(own, 2)} that its own weight decay leaves"
         return f"The distance was still falling over the second half of training: more epochs bring it closer{at_last}."
     if reading.counts.balanced:
         return "The distance has stopped falling."
