@@ -795,15 +795,19 @@ def test_bad_usage_gets_one_line_and_exit_code_2(cli, args, pattern):
     assert re.fullmatch(f"neuralcollapse: {pattern}\n", result.err, re.I)
 
 
+def test_a_finished_run_is_shown_again_and_says_that_it_is_finished(cli, trained):
+    folder = trained[0]
+    again = cli("train", "--resume", folder)
+    assert (again.code, again.err) == (0, f"'{folder}' is finished already\n")
+    assert again.out.startswith("• At epoch 2 the network ")
+
+
 def test_a_run_is_neither_overwritten_nor_resumed_with_other_settings(cli, trained):
     folder = trained[0]
     before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
     assert cli("train", *TINY, "--out", folder) == (
         2, "", f"neuralcollapse: '{folder}' holds a finished run with 2 measured epochs: choose another "
                "folder\n")
-    again = cli("train", "--resume", folder)
-    assert (again.code, again.err) == (0, f"'{folder}' is finished already\n")
-    assert again.out.startswith("• At epoch 2 the network ")
     assert cli("train", "--resume", folder, "--epochs", "3", "--set", "momentum=0.5") == (
         2, "", f"neuralcollapse: cannot resume '{folder}' with other settings: epochs is 2 there and 3 here, momentum "
                "is 0.9 there and 0.5 here\n")

@@ -82,8 +82,7 @@ def train(
     chosen = resolve_config(config, preset, flags, settings or [], resume)
     folder = resume or out or Path("runs") / run_name(chosen)
     progress = TrainProgress() if rank() == 0 else None
-    if resume is not None and progress is not None and Run.open(resume).finished:
-        typer.echo(f"'{resume}' is finished already", err=True)
+    finished = resume is not None and Run.open(resume).finished
     try:
         with progress or nullcontext():
             run = train_network(chosen, folder, resume=resume is not None, on_epoch=progress)
@@ -94,6 +93,8 @@ def train(
     leave_processes()
     if progress is None:
         return
+    if finished:
+        typer.echo(f"'{folder}' is finished already", err=True)
     page = write_report(run)
     if as_json:
         print_json({"run": str(folder), "report": str(page), "last": run.history[-1]})

@@ -211,9 +211,8 @@ class TrainConfig(BaseModel):
             listed = getattr(self, name)
             outside = [e for e in listed if not 1 <= e <= self.epochs] if isinstance(listed, list) else []
             if outside:
-                epochs = "1 epoch" if self.epochs == 1 else f"{self.epochs} epochs"
-                raise ValueError(f"{name} must lie within the {epochs} of the run, got {outside[0]}: set {name}=[…] "
-                                 "too")
+                raise ValueError(f"{name} must lie within the {self.epochs} epoch{'s' * (self.epochs > 1)} of the run, "
+                                 f"got {outside[0]}: set {name}=[…] too")
 
 
 def read_mapping(path: str | Path) -> dict[str, Any]:

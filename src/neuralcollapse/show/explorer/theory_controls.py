@@ -54,8 +54,12 @@ def controls(state: TheoryState, messages: Sequence[str]) -> Any:
 
 def message_list(messages: Sequence[str]) -> Any:
     """What could not be used."""
-    return html.Ul([html.Li(f"{text[:1].upper()}{text[1:]}.".replace("..", ".")) for text in messages]
-                   ) if messages else None
+    return html.Ul([html.Li(f"{_sentence(text)}.".replace("..", ".")) for text in messages]) if messages else None
+
+
+def _sentence(text: str) -> str:
+    """With a capital at its start, unless that is a symbol: k, ρ, n_min."""
+    return text[:1].upper() + text[1:] if text[1:2].isalpha() else text
 
 
 def hidden(state: TheoryState) -> list[bool]:
