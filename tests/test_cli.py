@@ -20,6 +20,7 @@ import typer
 from neuralcollapse import __version__
 from neuralcollapse.citations import registries
 from neuralcollapse.cli import app
+from neuralcollapse.experiments import Run
 from neuralcollapse.measure import Snapshot, measure
 from neuralcollapse.predict import GEOMETRIES
 from neuralcollapse.registry import references
@@ -406,7 +407,8 @@ def test_interrupted_training_says_how_to_go_on_is_reported_and_goes_on(cli, tmp
     page = tmp_path / "page.html"
     assert cli("report", folder, "--out", page) == (0, f"Report: {page}\n", "")
     assert page.read_text().startswith("<!DOCTYPE html>")
-    assert "still training" in page.read_text()
+    assert "still training" not in page.read_text()
+    assert f"stopped after epoch {Run.open(folder).measured_epochs[-1]:,}" in page.read_text()
     config = (folder / "config.yaml").read_text()
     (folder / "config.yaml").write_text(config.replace("epochs: 4000", f"epochs: {done + 2}"))
     values = document(cli("train", "--resume", folder, "--json"))
@@ -793,11 +795,18 @@ def test_bad_usage_gets_one_line_and_exit_code_2(cli, args, pattern):
     assert re.fullmatch(f"neuralcollapse: {pattern}\n", result.err, re.I)
 
 
+def test_a_finished_run_is_shown_again_and_says_that_it_is_finished(cli, trained):
+    folder = trained[0]
+    again = cli("train", "--resume", folder)
+    assert (again.code, again.err) == (0, f"'{folder}' is finished already\n")
+    assert again.out.startswith("• At epoch 2 the network ")
+
+
 def test_a_run_is_neither_overwritten_nor_resumed_with_other_settings(cli, trained):
     folder = trained[0]
     before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
     assert cli("train", *TINY, "--out", folder) == (
-        2, "", f"neuralcollapse: '{folder}' holds a finished run with 2 measured epochs: resume it, or choose another "
+        2, "", f"neuralcollapse: '{folder}' holds a finished run with 2 measured epochs: choose another "
                "folder\n")
     assert cli("train", "--resume", folder, "--epochs", "3", "--set", "momentum=0.5") == (
         2, "", f"neuralcollapse: cannot resume '{folder}' with other settings: epochs is 2 there and 3 here, momentum "

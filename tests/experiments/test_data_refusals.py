@@ -161,13 +161,14 @@ def test_bad_table(tmp_path, columns, options, message):
     assert said.replace("<item:", "<element:") == message.replace("PATH", str(path))
 
 
-def test_bad_files(tmp_path):
+def test_bad_files(tmp_path, capfd):
     path = tmp_path / "a.parquet"
     assert refused(f"parquet:{path}") == f"cannot read the data set '{path}': No such file or directory"
     assert refused(f"parquet:{tmp_path}") == (
         f"cannot read the data set '{tmp_path}': it is a folder, to be given as hf:PATH")
     path.write_bytes(b"PAR1 and then nothing")
     assert refused(f"parquet:{path}").startswith(f"'{path}' cannot be read as a Parquet table: ")
+    assert capfd.readouterr() == ("", "")  # the library has not said it before
     assert refused(f"hf:{path}") == f"cannot read the data set '{path}': it is a file: give a table as parquet:PATH"
     assert refused(f"hf:{tmp_path}/no") == f"cannot read the data set '{tmp_path}/no': No such file or directory"
     (tmp_path / "empty").mkdir()

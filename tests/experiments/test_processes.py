@@ -165,7 +165,7 @@ def test_next_tokens_are_shared_out_with_their_labels_weighed(results):
 
 
 @pytest.mark.parametrize(("what", "message"), [
-    ("taken", "'{}/plain' holds a finished run with 4 measured epochs: resume it, or choose another folder"),
+    ("taken", "'{}/plain' holds a finished run with 4 measured epochs: choose another folder"),
     ("held", "'{}/held' is being written by another process: wait for it, or choose another folder"),
     ("small", "every process needs a sample of each batch, got 2 processes and batches of 1")])
 def test_all_processes_hear_what_was_wrong(results, what, message):

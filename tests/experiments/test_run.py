@@ -1,6 +1,7 @@
 """Run folders: what is written comes back, half-written files are read, and nothing is overwritten."""
 
 import json
+import sys
 
 import numpy as np
 import pytest
@@ -141,14 +142,46 @@ def test_what_is_no_run_says_why(tmp_path, make, message):
     assert str(error.value) == message.replace("PATH", str(tmp_path / "x"))
 
 
+def test_a_run_says_whether_a_process_trains_it(folder):
+    def state():
+        return Run.open(folder.path).state
+
+    assert state() == "stopped before its first measurement"  # as after a kill: nobody holds it
+    before = sorted(entry.name for entry in folder.path.iterdir())
+    with folder.held():
+        assert state() == "still training"
+    folder.append({"epoch": 1})
+    assert state() == "stopped after epoch 1"
+    folder.append({"epoch": 3})
+    with folder.held():
+        assert state() == "finished"
+    assert sorted(entry.name for entry in folder.path.iterdir()) == sorted([*before, ".lock"])
+
+
+def test_where_locks_are_unknown_a_run_is_unfinished(folder, monkeypatch):
+    monkeypatch.setitem(sys.modules, "fcntl", None)
+    assert Run.open(folder.path).state == "unfinished"
+
+
+def test_a_look_at_a_lock_does_not_keep_a_writer_out(folder, monkeypatch):
+    fcntl = pytest.importorskip("fcntl")
+    with folder.held():
+        pass
+    with (folder.path / ".lock").open("rb") as look:
+        fcntl.flock(look.fileno(), fcntl.LOCK_SH | fcntl.LOCK_NB)
+        monkeypatch.setattr("time.sleep", lambda seconds: fcntl.flock(look.fileno(), fcntl.LOCK_UN))
+        with folder.held():
+            pass
+
+
 def test_a_measured_run_is_not_overwritten(folder):
     require_free(folder.path)  # nothing measured yet: nothing to lose
-    for epoch, state in ((1, "an unfinished run with 1"), (3, "a finished run with 2")):
+    for epoch, state in ((1, "an unfinished run with 1 measured epoch: resume it, or"),
+                         (3, "a finished run with 2 measured epochs:")):
         folder.append({"epoch": epoch})
         with pytest.raises(InvalidInput) as error:
             RunFolder.create(folder.path, "", {}, DATA, {})
-        assert str(error.value) == (f"'{folder.path}' holds {state} measured epochs: resume it, "
-                                    "or choose another folder")
+        assert str(error.value) == (f"'{folder.path}' holds {state} choose another folder")
     assert len(Run.open(folder.path).history) == 2
 
 

@@ -51,9 +51,9 @@ def test_cells_are_crossed_with_the_grid_and_seeds_come_last():
     assert cells[-1].config == TrainConfig(epochs=3, model="cnn", ratio=10, seed=7)
 
 
-def test_what_is_not_varied_is_one_run_and_a_preset_is_where_it_starts():
-    assert [(cell.name, cell.config) for cell in read_sweep({"base": {"epochs": 3}})] == [
-        ("run", TrainConfig(epochs=3))]
+def test_a_preset_is_where_it_starts():
+    assert [(cell.name, cell.config) for cell in read_sweep({"base": {"epochs": 3}, "seeds": 1})] == [
+        ("seed-0", TrainConfig(epochs=3))]
     (cell,) = read_sweep({"preset": "demo", "base": {"epochs": 3, "model_options.width": 8}, "seeds": 1})
     assert (cell.config.optimizer, cell.config.epochs) == ("adam", 3)
     assert cell.config.model_options == {"width": 8, "depth": 2, "features": 128}
@@ -61,6 +61,9 @@ def test_what_is_not_varied_is_one_run_and_a_preset_is_where_it_starts():
 
 @pytest.mark.parametrize(("sweep", "message"), [
     ({"grids": {}}, "unknown part 'grids' of a sweep: did you mean 'grid'? known: base, cells, grid, preset, seeds"),
+    ({}, "a sweep needs a grid, cells or seeds, got nothing"),
+    ({"base": {"epochs": 3}, "preset": "demo", "grid": {}},
+     "a sweep needs a grid, cells or seeds, got only base and preset"),
     ({"base": {"epoch": 3}}, "unknown setting 'epoch' in base: did you mean 'epochs'? known: .*"),
     ({"grid": {"loss_option.gamma": [1]}}, "unknown setting 'loss_option' in grid: did you mean 'loss_options'? .*"),
     ({"cells": [{"sed": 3}]}, "unknown setting 'sed' in cells: did you mean 'seed'? known: .*"),
@@ -86,7 +89,7 @@ def test_what_is_not_varied_is_one_run_and_a_preset_is_where_it_starts():
      "epochs must be at least 1, got 0; optimizer must be 'sgd', 'adam' or 'adamw', got 'sdg'; "
      r"minority must be at most 1, got 2 \(in the cell of ratio 5, minority 2\)"),
     ({"base": {"epochs": 3}, "grid": {"measure": [[2], [9]]}},
-     r"measure must lie within the 3 epochs of the run, got 9 \(in the cell of measure \[9\]\)"),
+     r"measure must lie within the 3 epochs of the run, got 9: set measure=\[…\] too \(in the cell of measure \[9\]\)"),
 ])
 def test_mistakes_are_one_line(sweep, message):
     with pytest.raises(InvalidInput) as error:

@@ -169,8 +169,8 @@ def test_a_finished_run_is_returned_as_it_is(whole):
     assert (whole.path / "history.jsonl").read_bytes() == before
     with pytest.raises(InvalidInput) as error:
         train(TINY, whole.path)
-    assert str(error.value) == (f"'{whole.path}' holds a finished run with 4 measured epochs: resume it, "
-                                "or choose another folder")
+    assert str(error.value) == (f"'{whole.path}' holds a finished run with 4 measured epochs: choose another "
+                                "folder")
 
 
 @pytest.fixture

@@ -28,6 +28,7 @@ class MadeRun:
     history: list[dict[str, Any]] = field(default_factory=list)
     kept: dict[int, dict[str, np.ndarray]] = field(default_factory=dict)
     rescue: list[dict[str, Any]] | None = None
+    state: str = "still training"  # where it is not finished
 
     def grams(self, epoch: int) -> dict[str, np.ndarray] | None:
         return self.kept.get(epoch)

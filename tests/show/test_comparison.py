@@ -14,6 +14,7 @@ from test_report import Parsed
 
 from neuralcollapse.counts import ClassCounts
 from neuralcollapse.experiments.comparison import read_runs, runs_table
+from neuralcollapse.experiments.run import RunFolder
 from neuralcollapse.show.comparison import render_comparison, write_comparison
 from neuralcollapse.show.figures import curves
 
@@ -115,8 +116,12 @@ def test_seeds_are_averaged_where_nothing_else_differs(make_run, save_run, tmp_p
 
 
 def test_nothing_measured_or_hundreds_of_runs_are_still_a_page(make_run, save_run, tmp_path):
-    save_run(make_run(STEP, epochs=()), tmp_path / "empty/one")
-    assert "1 of 1 still training" in Parsed(render_comparison(read_runs([tmp_path / "empty"]))).text
+    one = save_run(make_run(STEP, epochs=()), tmp_path / "empty/one")
+    save_run(make_run(STEP, epochs=(1,), planned=9), tmp_path / "empty/two")
+    with RunFolder(one).held():
+        text = Parsed(render_comparison(read_runs([tmp_path / "empty"]))).text
+    assert "1 of 2 still training, 1 of 2 stopped or unfinished." in text
+    assert "stopped after epoch 1" in text
     first = save_run(make_run(STEP, epochs=(1,)), tmp_path / "many/0000")
     for number in range(1, 401):
         shutil.copytree(first, tmp_path / f"many/{number:04d}")
@@ -150,3 +155,13 @@ def test_nothing_to_compare_is_one_line(cli, tmp_path, monkeypatch, given, reaso
     (tmp_path / "empty").mkdir()
     assert cli("compare", *given) == (2, "", f"neuralcollapse: compare needs at least one run: {reason}\n")
     assert not (tmp_path / "compare").exists()
+
+
+def test_the_report_of_a_run_is_not_replaced_by_one_of_several(make_run, save_run, tmp_path, cli):
+    run = save_run(make_run(STEP, epochs=(1,)), tmp_path / "run")
+    (run / "report.html").write_text("of one run")
+    assert cli("compare", run, "--out", run) == (
+        2, "", f"neuralcollapse: '{run}' holds a report.html of something else: give another --out\n")
+    assert (run / "report.html").read_text() == "of one run"
+    for _ in range(2):  # its own it replaces
+        assert cli("compare", run, "--out", tmp_path / "out").code == 0

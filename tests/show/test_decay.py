@@ -168,6 +168,23 @@ def test_pictures_mark_the_run(at_ridge):
         chart.matplotlib().canvas.draw()
 
 
+@pytest.mark.parametrize("center", ["classes", "samples", "none"])
+def test_the_picture_along_the_ridge_is_centred_as_the_tables(at_ridge, center):
+    chart = decay_charts(along_decay(Reading(at_ridge(0.2, center=center))))["along"]
+    place = int(np.abs(np.log(chart.x / 0.2)).argmin())
+    _, m = predict(STEP, ridge=float(chart.x[place])).factors()
+    share = {"classes": np.full(4, 1 / 4), "samples": STEP.values / STEP.n, "none": np.zeros(4)}[center]
+    m = m - share @ m
+    lengths = np.linalg.norm(m, axis=1)
+    panels = {panel.title: panel.curves for panel in chart.panels}
+    drawn = [curve.y[place] for curve in panels["Norms of embeddings"]]
+    assert drawn == pytest.approx([lengths[0] / np.sqrt(np.linalg.norm(m @ m.T)), lengths[2] / np.sqrt(
+        np.linalg.norm(m @ m.T))], rel=1e-4)
+    minority = next(curve for curve in panels["Cosines of embeddings"] if curve.name == "minority")
+    assert minority.y[place] == pytest.approx(m[2] @ m[3] / (lengths[2] * lengths[3]), abs=1e-4)
+    assert "centred as the measured ones" in chart.caption
+
+
 def test_the_ridge_as_a_target(at_ridge):
     run = at_ridge()
     for record in run.history:

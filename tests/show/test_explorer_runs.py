@@ -93,7 +93,11 @@ def test_a_run_that_comes_into_being_while_it_is_watched(make_run, save_run, tmp
     assert isinstance(waiting, Unreadable)
     assert waiting.waiting
     save_run(make_run(STEP, epochs=()), folder)
-    assert shelf.open("later").state == "nothing measured yet"
+    with RunFolder(folder).held():
+        assert shelf.open("later").state == "nothing measured yet"
+        training = shelf.signature()
+    assert shelf.signature() != training  # no file has changed, but nobody holds it any more
+    assert shelf.open("later").state == "stopped before its first measurement"
     save_run(make_run(STEP), tmp_path / "later2" / "cell")
     assert list(RunShelf.of([tmp_path / "later2"]).folders) == ["cell"]
 

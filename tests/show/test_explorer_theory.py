@@ -15,6 +15,7 @@ from neuralcollapse.counts import ClassCounts
 from neuralcollapse.predict import GEOMETRIES, predict, ridge_path
 from neuralcollapse.show.along import summarise, summarise_one
 from neuralcollapse.show.explorer.serve import application
+from neuralcollapse.show.explorer.theory_controls import message_list
 from neuralcollapse.show.explorer.theory_page import _ratio_points, _ridge_points
 from neuralcollapse.show.explorer.theory_parts import along_ridge, numbers_table, thresholds
 from neuralcollapse.show.explorer.theory_reading import LONGEST_TEXT, from_query, read, why_no_ridge
@@ -105,8 +106,9 @@ def test_no_url_is_too_strange(text):
     ("profile=long-tail&n_max=10", "n_max / ratio must leave the last class at least 1 sample, got 10 / 100 = 0.1: the "
                                    "class counts stay as they were"),
     ("loss=ldt&delta=-1", "delta must be positive, got -1 for class 0"),
+    ("loss=ldt&delta=x", "delta must be numbers separated by commas, such as 10, 10, 1, 1, got 'x'"),
     ("loss=ldt&delta=1,2,3", "delta must be 10 numbers, one, two (majority, minority), n^0.5 or log n, got '1,2,3'"),
-    ("ridge=0", "ridge must be a number from 1e-09 to 1e+09, got 0"),
+    ("ridge=0", "λ must be a number from 1e-09 to 1e+09, got 0"),
     ("loss=etf&ridge=1", f"{why_no_ridge('etf')}; showing the limit"),
     ("k=7", "ρ = 0.5714: 4 of 7 classes, the share nearest to 0.5"),
     ("k=5&k=6", "k was given more than once: the last one counts"),
@@ -114,6 +116,15 @@ def test_no_url_is_too_strange(text):
 ])
 def test_what_cannot_be_is_named(query, message):
     assert message in from_query(query)[1]
+
+
+@pytest.mark.parametrize(("text", "shown"), [
+    ("k must be a whole number", "k must be a whole number."),
+    ("ρ = 0.3: 3 of 10 classes", "ρ = 0.3: 3 of 10 classes."),
+    ("n_min must be a number", "n_min must be a number."), ("ratio must be a number", "Ratio must be a number."),
+    ("this address has too many parts.", "This address has too many parts.")])
+def test_a_message_starts_with_a_capital_unless_with_a_symbol(text, shown):
+    assert message_list([text]).children[0].children == shown
 
 
 def test_a_control_keeps_the_last_value_that_could_be():

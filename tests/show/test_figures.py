@@ -84,6 +84,12 @@ def test_levels_of_nc2_and_nc3_are_what_the_prediction_measures(make_run):
     np.testing.assert_allclose(panels[4].levels[0].y, duality, rtol=1e-10)
 
 
+@pytest.mark.parametrize(("last", "whole"), [(1, True), (4, True), (200, False)])
+def test_the_ticks_of_few_epochs_are_whole(make_run, last, whole):
+    drawn = figures.distances(make_run(STEP, epochs=(last,))).plotly()
+    assert (drawn.layout.xaxis.dtick == 1) == whole
+
+
 def test_epoch_zero_stands_before_one_on_a_logarithmic_axis(make_run):
     chart = figures.distances(make_run(STEP, epochs=(0, 1, 2, 4, 8, 16, 32, 64)))
     assert chart.log_x

@@ -13,7 +13,7 @@ import pytest
 
 from neuralcollapse.checks import InvalidInput
 from neuralcollapse.counts import ClassCounts
-from neuralcollapse.experiments.run import Run
+from neuralcollapse.experiments.run import Run, RunFolder
 from neuralcollapse.show import write_report
 from neuralcollapse.show.report import render
 
@@ -111,12 +111,19 @@ def test_from_a_folder_that_is_still_written(make_run, save_run, tmp_path):
     folder = save_run(run, tmp_path / "first")
     with (folder / "history.jsonl").open("a") as file:
         file.write('{"epoch": 10, "tra')
-    path = write_report(folder)
+    with RunFolder(folder).held():
+        path = write_report(folder)
     assert path == folder / "report.html"
     page = Parsed(path.read_text())
     assert "still training" in page.text
+    assert "and may still change." in page.text
     assert "epoch 5 of 100" in page.text
     assert page.data["grams"]["epochs"] == [1, 2, 5]
+    stopped = Parsed(write_report(folder).read_text()).text
+    assert "neuralcollapse report stopped after epoch 5" in " ".join(stopped.split())
+    assert "This run stopped after epoch 5 of 100: everything below describes that epoch. It goes on with " in stopped
+    assert f"neuralcollapse train --resume {folder}" in stopped
+    assert "still training" not in stopped
     (folder / "geometry.safetensors").unlink()
     assert "The Gram matrices of this run were not kept." in Parsed(write_report(Run.open(folder)).read_text()).text
     assert [entry.name for entry in folder.iterdir() if entry.name.startswith(".report")] == []

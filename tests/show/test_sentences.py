@@ -9,6 +9,7 @@ import pytest
 
 from neuralcollapse.counts import ClassCounts
 from neuralcollapse.experiments.run import Run
+from neuralcollapse.predict import predict
 from neuralcollapse.show import tables, verdict
 from neuralcollapse.show.reading import Reading
 
@@ -124,6 +125,33 @@ def test_advice_follows_the_state_of_training(make_run):
     assert "Training accuracy is 80.0 %" in said(untrained, "What to make of it")
 
 
+@pytest.mark.parametrize(("distance", "to_own", "sentence"), [
+    (1.02, 0.007, "longer training brings it no closer, only a smaller λ does."),
+    (2.0, 0.1, "more epochs bring it closer, up to the {} that its own weight decay leaves."),
+])
+def test_longer_training_is_held_against_the_own_weight_decay(make_run, distance, to_own, sentence):
+    at_own = predict(STEP, ridge=0.5)
+    left = at_own.classifiers.distance_to(predict(STEP).classifiers)
+    run = make_run(STEP, epochs=(1, 2, 4, 8, 16, 32))
+    for record in run.history:
+        record["measurement"]["distances"]["ridge:0.5"] = dict.fromkeys(("classifiers", "embeddings", "logits"), to_own)
+        record["measurement"]["distances"]["seli"]["classifiers"] = distance * left * (2 if record["epoch"] < 32 else 1)
+    assert sentence.format(f"{left:.2g}") in said(run, "What to make of it")
+    assert f"{left:.2g}" in said(run, "What to make of it")
+    near = "matches" if to_own < 0.05 else "is close to"
+    assert said(run, "Own weight decay") == (
+        f"The network {near} the geometry at λ = 0.500, that of its own penalties: the classifiers are {to_own:#.2g} "
+        f"away, the embeddings {to_own:#.2g} and the logits {to_own:#.2g}.")
+
+
+def test_a_weight_decay_under_which_all_vanishes_leaves_nothing_to_compare_with(make_run):
+    run = make_run(STEP, epochs=(1, 2, 4, 8, 16, 32))
+    for record in run.history:
+        record["measurement"]["distances"]["ridge:9"] = dict.fromkeys(("classifiers", "embeddings", "logits"))
+    assert said(run, "Own weight decay") is None
+    assert "more epochs bring it closer." in said(run, "What to make of it")
+
+
 @pytest.mark.parametrize(("settings", "moved"), [
     ({}, True), ({"loss": "ldt"}, True), ({"loss": "weighted-ldt"}, False), ({"loss": "scl"}, False),
     ({"head": "etf"}, False), ({"sampling": "oversampled"}, False)])
@@ -156,6 +184,8 @@ def test_temperatures_are_named_where_they_were_not_used_with_a_command_that_wor
 def test_a_single_epoch_says_nothing_about_trends(make_run):
     run = make_run(STEP, epochs=(3,), planned=50)
     assert said(run, "Status").startswith("This run has been measured up to epoch 3 of 50")
+    run.state = "stopped after epoch 3"
+    assert said(run, "Status").startswith("This run stopped after epoch 3 of 50: everything below describes that epoch")
     finished = make_run(STEP, epochs=(3,), planned=3)
     assert said(finished, "Status") is None
     assert "falling" not in (said(finished, "What to make of it") or "")
@@ -180,10 +210,10 @@ def in_terminal_phase(make_run, measured, planned, wanted, zero_error, ends):
 @pytest.mark.parametrize(("measured", "zero_error", "ends", "status", "terminal", "subtitle", "row"), [
     ((1, 12, 32), 12, 32, None, "Training error was first zero after epoch 12; the terminal phase lasted 20 epochs.",
      "epoch 32", "20 epochs after zero training error, which came after epoch 12"),
-    ((1, 12, 13), 12, 32, "up to epoch 13 of 32: ",
+    ((1, 12, 13), 12, 32, "epoch 13 of 32: everything below describes that epoch",
      "Training error was first zero after epoch 12; the terminal phase goes on until epoch 32.", "epoch 13 of 32",
      "20 epochs after zero training error, which came after epoch 12"),
-    ((1, 5), None, None, "up to epoch 5 of at most 100: ",
+    ((1, 5), None, None, "epoch 5 of at most 100: everything below describes that epoch",
      "Training error has not been zero yet; the terminal phase begins when it is.", "epoch 5 of at most 100",
      "20 epochs after zero training error, which has not come yet"),
     ((1, 100), None, 100, None, "Training error never reached zero in 100 epochs, so there was no terminal phase.",
@@ -226,6 +256,9 @@ def test_what_was_unusual_about_the_training(make_run):
 
 def test_nothing_measured_yet(make_run):
     assert [sentence.text for sentence in verdict(make_run(STEP, epochs=()))] == ["No epoch has been measured yet."]
+    dead = make_run(STEP, epochs=())
+    dead.state = "stopped before its first measurement"
+    assert [sentence.text for sentence in verdict(dead)] == ["This run stopped before its first measurement."]
 
 
 def test_missing_numbers_are_left_out(make_run, without_numbers):

@@ -50,6 +50,15 @@ def test_numbers_stay_whole_at_any_width(width, columns):
         assert all(text.split().count(cell) == 1 for cell in row[1:])
 
 
+def test_the_columns_of_a_verdict_are_explained_and_what_is_missing_is_a_dash():
+    verdicts = rescue(COUNTS_LOST, *LOST.factors(d=4, seed=0), geometry=LOST, margins=[5, 5, 0, 0], probe=[1] * 4,
+                      confusions=np.eye(4)[[0, 1, 2, 2]])
+    text = printed(print_rescue, verdicts, width=150)
+    assert "angle: degrees to the nearest other classifier; margin: 10 % quantile on the test part;" in text
+    balanced = evaluate_posthoc((np.eye(2), [0, 1]), (np.eye(2), [0, 1]), np.eye(2), counts=[5, 5])
+    assert "nan" not in printed(print_posthoc, balanced, 7, width=150)
+
+
 @pytest.mark.parametrize("width", [40, 50, 80])
 def test_advice_and_verdicts_have_whole_numbers_at_any_width(width):
     advice = advise([500, 400, 50, 5, 5], ridge=1.0)

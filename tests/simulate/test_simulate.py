@@ -196,6 +196,12 @@ def test_a_folder_of_another_simulation_is_refused(tmp_path):
         with pytest.raises(InvalidInput) as error:
             simulate([2, 1], steps=5, folder=tmp_path, **options)
         assert str(error.value) == message
+    (tmp_path / "thesis").mkdir()
+    (tmp_path / "thesis" / "thesis.tex").touch()
+    with pytest.raises(InvalidInput) as error:
+        simulate([2, 1], steps=5, folder=tmp_path / "thesis")
+    assert str(error.value) == (f"a simulation needs a new or empty folder, got '{tmp_path / 'thesis'}' that holds "
+                                "thesis.tex")
     (tmp_path / "state.npz").write_bytes(b"PK\x03\x04 broken")
     with pytest.raises(InvalidInput, match=r"^'state\.npz' cannot be read as a simulation: [^\n]*$"):
         simulate([2, 1], steps=5, folder=tmp_path, resume=True)

@@ -293,7 +293,8 @@ def test_advice_is_json_and_text_and_says_what_it_picked():
     text = str(advice)
     assert "at λ = 0.545 (summed loss)" in text
     assert "→ logit-adjusted" in text
-    assert "outside theory" in text
+    assert "–: outside theory; blank: the remedy has none" in " ".join(text.split())
+    assert "angle: mean degrees between two minority classifiers" in text
     assert "ln R = 4.6" in advice.recommended.why.replace("\n", " ")
 
 

@@ -76,6 +76,8 @@ def compare(
         raise InvalidInput(f"compare needs at least one run: {'; '.join(found.problems)}")
     for problem in found.problems:
         typer.echo(f"neuralcollapse: left out: {problem}", err=True)
+    if (out / "report.html").exists() and not (out / "runs.parquet").exists():
+        raise InvalidInput(f"'{out}' holds a report.html of something else: give another --out")
     make_folder(out)
     table = write_table(runs_table(found), out / "runs.parquet")
     page = write_comparison(found, out / "report.html")

@@ -67,6 +67,7 @@ def train(
     from neuralcollapse.experiments.config import resolve_config, run_name
     from neuralcollapse.experiments.processes import leave_processes, rank
     from neuralcollapse.experiments.progress import TrainProgress
+    from neuralcollapse.experiments.run import CONFIG, Run
     from neuralcollapse.experiments.train import train as train_network
     from neuralcollapse.show import verdict, write_report
 
@@ -81,17 +82,19 @@ def train(
     chosen = resolve_config(config, preset, flags, settings or [], resume)
     folder = resume or out or Path("runs") / run_name(chosen)
     progress = TrainProgress() if rank() == 0 else None
+    finished = resume is not None and Run.open(resume).finished
     try:
         with progress or nullcontext():
             run = train_network(chosen, folder, resume=resume is not None, on_epoch=progress)
     except KeyboardInterrupt:
-        from neuralcollapse.experiments.run import CONFIG
         typer.echo(f"Stopped. Continue with:  neuralcollapse train --resume {folder}" if (folder / CONFIG).is_file()
                    else "Stopped; nothing was written yet.", err=True)
         raise typer.Exit(130) from None
     leave_processes()
     if progress is None:
         return
+    if finished:
+        typer.echo(f"'{folder}' is finished already", err=True)
     page = write_report(run)
     if as_json:
         print_json({"run": str(folder), "report": str(page), "last": run.history[-1]})

@@ -211,8 +211,8 @@ class TrainConfig(BaseModel):
             listed = getattr(self, name)
             outside = [e for e in listed if not 1 <= e <= self.epochs] if isinstance(listed, list) else []
             if outside:
-                raise ValueError(f"{name} must lie within the {self.epochs} epochs of the run, "
-                                 f"got {outside[0]}")
+                raise ValueError(f"{name} must lie within the {self.epochs} epoch{'s' * (self.epochs > 1)} of the run, "
+                                 f"got {outside[0]}: set {name}=[…] too")
 
 
 def read_mapping(path: str | Path) -> dict[str, Any]:

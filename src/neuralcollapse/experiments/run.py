@@ -31,6 +31,7 @@ from neuralcollapse.counts import ClassCounts
 from neuralcollapse.experiments.displays import run_html
 from neuralcollapse.experiments.run_files import (
     append_line,
+    is_held,
     is_verdict,
     json_bytes,
     mend_history,
@@ -47,6 +48,9 @@ RESCUE, LOCK = "rescue.json", ".lock"
 _OURS = (CONFIG, ENVIRONMENT, DATA, INDICES, HISTORY, GEOMETRY, CHECKPOINT, RESCUE, "lock")
 FORMAT = 1
 """Of the folder, in `data.json`; a folder without one is older and is read as well, a newer one is refused."""
+
+TRAINING = "still training"
+"""The state of a run that a process is writing."""
 
 # Grams are k×k per measured epoch: above this many classes they would outweigh everything else.
 GRAMS_UP_TO = 200
@@ -151,6 +155,26 @@ class Run:
     def finished(self) -> bool:
         """Whether the last epoch has been measured."""
         return bool(self.history) and self.history[-1]["epoch"] >= self.last_epoch
+
+    @property
+    def state(self) -> str:
+        """In words, now: finished, still training while a process holds the folder, or where it stopped.
+
+        Examples
+        --------
+        >>> from tempfile import TemporaryDirectory
+        >>> from neuralcollapse import TrainConfig, train
+        >>> with TemporaryDirectory() as folder:
+        ...     train(TrainConfig(epochs=2, threads=1, model_options={"width": 8}), f"{folder}/run").state
+        'finished'
+        """
+        if self.finished:
+            return "finished"
+        held = is_held(self.path / LOCK)
+        if held is None:
+            return "unfinished"
+        return TRAINING if held else f"stopped after epoch {self.measured_epochs[-1]:,}" if self.history else \
+            "stopped before its first measurement"
 
     @cached_property
     def rescue(self) -> list[dict[str, Any]] | None:
@@ -280,6 +304,11 @@ def last_epoch(history: Sequence[Mapping[str, Any]], epochs: Any) -> Any:
     return (terminal or {}).get("last_epoch") or epochs
 
 
+def epochs_measured(number: int) -> str:
+    """So many measured epochs, in words."""
+    return f"{number:,} measured epoch{'' if number == 1 else 's'}"
+
+
 def require_free(path: str | Path) -> None:
     """Raise InvalidInput when a new run in `path` would overwrite something."""
     folder = Path(path)
@@ -293,9 +322,9 @@ def require_free(path: str | Path) -> None:
                            f"{shown(', '.join(foreign))}")
     measured = len(read_history(folder / HISTORY))
     if measured:
-        state = "a finished" if Run.open(path).finished else "an unfinished"
-        raise InvalidInput(f"'{path}' holds {state} run with {measured} measured epochs: resume it, "
-                           "or choose another folder")
+        finished = Run.open(path).finished
+        raise InvalidInput(f"'{path}' holds {'a finished' if finished else 'an unfinished'} run with "
+                           f"{epochs_measured(measured)}: {'' if finished else 'resume it, or '}choose another folder")
 
 
 def _prefix(epoch: int) -> str:

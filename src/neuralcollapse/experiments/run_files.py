@@ -7,6 +7,7 @@ from contextlib import contextmanager
 import json
 import os
 from pathlib import Path
+import time
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,8 @@ from safetensors import numpy as safetensors
 
 from neuralcollapse.checks import InvalidInput, shown
 from neuralcollapse.files import replacing, writing
+
+_A_LOOK = 0.05  # seconds; a look at a lock takes microseconds
 
 
 def read_history(path: Path) -> list[dict[str, Any]]:
@@ -98,6 +101,8 @@ def write(path: Path, content: bytes, durable: bool = True) -> None:
 def sole_writer(path: Path, name: str) -> Iterator[None]:
     """Hold a run folder, made if need be, for one process; the system lets go of it when that process dies.
 
+    It asks twice, as somebody may just be looking whether it is held (`is_held`).
+
     Raises
     ------
     InvalidInput
@@ -107,9 +112,29 @@ def sole_writer(path: Path, name: str) -> Iterator[None]:
         path.mkdir(parents=True, exist_ok=True)
         file = (path / name).open("ab")
     with file:
-        if not _locked(file.fileno()):
+        held = _locked(file.fileno())
+        if not held:
+            time.sleep(_A_LOOK)
+            held = _locked(file.fileno())
+        if not held:
             raise InvalidInput(f"'{path}' is being written by another process: wait for it, or choose another folder")
         yield
+
+
+def is_held(path: Path) -> bool | None:
+    """Whether a process holds a lock file; None where that cannot be known. Nothing is written."""
+    try:
+        import fcntl
+
+        with path.open("rb") as file:
+            fcntl.flock(file.fileno(), fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except FileNotFoundError:
+        return False
+    except (ImportError, OSError):
+        return None
+    return False
 
 
 def _locked(descriptor: int) -> bool:

@@ -22,7 +22,7 @@ from neuralcollapse.experiments.config import TrainConfig
 from neuralcollapse.experiments.data import load_data
 from neuralcollapse.experiments.frozen import Frozen
 from neuralcollapse.experiments.processes import from_first, join_processes, lost_processes_named, rank
-from neuralcollapse.experiments.run import FORMAT, GRAMS_UP_TO, Run, RunFolder, require_free
+from neuralcollapse.experiments.run import FORMAT, GRAMS_UP_TO, Run, RunFolder, epochs_measured, require_free
 from neuralcollapse.experiments.session import Session, reproducible
 from neuralcollapse.measure.sharing import processes
 from neuralcollapse.rooms import open_room
@@ -195,7 +195,8 @@ def _read(folder: RunFolder, session: Session, held: ExitStack) -> tuple[bytes |
                            "run was trained on any more")
     if not folder.checkpoint.is_file():
         if run.history:
-            raise InvalidInput(f"cannot resume '{out}': it has {len(run.history)} measured epochs and no checkpoint")
+            raise InvalidInput(f"cannot resume '{out}': it has {epochs_measured(len(run.history))} and no "
+                               "checkpoint")
         return None, []
     try:
         state = folder.checkpoint.read_bytes()

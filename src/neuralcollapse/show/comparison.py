@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from neuralcollapse.experiments.comparison import ComparedRun, ComparedRuns
+from neuralcollapse.experiments.run import TRAINING
 from neuralcollapse.files import write_text
 from neuralcollapse.show.comparison_figures import curves
 from neuralcollapse.show.markup import Table, details, paragraph, section, table
@@ -51,10 +52,8 @@ def write_comparison(runs: ComparedRuns, path: str | Path) -> Path:
 def render_comparison(runs: ComparedRuns) -> str:
     """The report on several runs as text of HTML."""
     page = Page(f"{len(runs.runs)} runs · neuralcollapse comparison")
-    unfinished = sum(not one.run.finished for one in runs.runs)
-    state = f"{unfinished} of {len(runs.runs)} still training" if unfinished else "all finished"
     body = [f'<header><p class="kicker">neuralcollapse comparison</p><h1>{len(runs.runs)} runs</h1>'
-            f'{paragraph(f"{runs.difference} {state.capitalize()}.", "subtitle")}</header>',
+            f'{paragraph(f"{runs.difference} {_states(runs).capitalize()}.", "subtitle")}</header>',
             section("problems", "What is missing", *map(paragraph, runs.problems)),
             section("curves", "Over training", page.figure(curves(runs), "curves", titled=False)),
             section("last", "Last measured numbers", _means(runs), table(last_numbers(runs))),
@@ -62,6 +61,15 @@ def render_comparison(runs: ComparedRuns) -> str:
                 Table("Settings that all runs share", ["setting", "value"],
                       [[key, setting(value)] for key, value in runs.common.items()]))))]
     return page.html("\n".join(part for part in body if part))
+
+
+def _states(runs: ComparedRuns) -> str:
+    """How many are not finished: those that a process is training, and the others."""
+    states = [one.run.state for one in runs.runs if not one.run.finished]
+    training = states.count(TRAINING)
+    many = {TRAINING: training, "stopped or unfinished": len(states) - training}
+    return ", ".join(f"{count:,} of {len(runs.runs):,} {state}" for state, count in many.items() if count
+                     ) or "all finished"
 
 
 # -- tables -----------------------------------------------------------------------------------------
@@ -76,7 +84,7 @@ def last_numbers(runs: ComparedRuns) -> Table:
     """What tells each run from the others, and its last measured numbers."""
     columns = _columns(runs)
     rows = [[one.name, *(setting(one.settings.get(key)) for key in runs.differing),
-             "finished" if one.run.finished else "training",
+             one.run.state,
              *(show(as_number(one.last.get(key))) for key, show in columns.values())] for one in runs.runs]
     return Table("Last measured numbers of every run", ["run", *runs.differing, "state", *columns], rows)
 

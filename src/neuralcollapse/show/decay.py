@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 import math
 from typing import TYPE_CHECKING, TypeVar
 import warnings
@@ -61,6 +61,8 @@ class AlongDecay:
         What the penalties merge; None unless both are positive and the loss is plain cross-entropy.
     first_collapse : float
         The λ below which nothing collapses.
+    center : str
+        What the measured class means are centred on.
     """
 
     path: RidgePath
@@ -70,6 +72,7 @@ class AlongDecay:
     at_own: float | None
     safety: CollapseSafety | None
     first_collapse: float
+    center: str
 
     @property
     def own(self) -> float | None:
@@ -99,11 +102,11 @@ def decay_charts(found: AlongDecay) -> dict[str, Sweep]:
     estimate = found.estimate
     if estimate is None:
         marks = (*events, *own)
-        return {"along": path_shapes(found.path, marks), "along-distances": path_distances(found.path, marks)}
+        return {"along": _shapes(found, marks), "along-distances": path_distances(found.path, marks)}
     marks = (*events, *own, Mark(_NEAREST, estimate.ridge, "blue", "nearest", dashed=False))
     return {"nearest": _curve_chart(found, estimate, (*marks, Mark(_FLAT, estimate.interval[0], "blue",
                                                                    end=estimate.interval[1]))),
-            "along": path_shapes(found.path, marks)}
+            "along": _shapes(found, marks)}
 
 
 def nearest_along(path: RidgePath, reading: Reading) -> RidgeEstimate | None:
@@ -162,7 +165,7 @@ def _along(reading: Reading) -> AlongDecay:
         safety = collapse_safety(counts, penalties[0] / counts.n, penalties[1] / counts.n)
     estimate = nearest_along(path, reading) if known else None
     first = min(value for value in path.geometries[0].thresholds.values() if value is not None)
-    return AlongDecay(path, penalties, estimate, curves, at_own, safety, first)
+    return AlongDecay(path, penalties, estimate, curves, at_own, safety, first, reading.center)
 
 
 def _both(reading: Reading, geometry: Geometry) -> float:
@@ -177,6 +180,13 @@ def _penalties(reading: Reading) -> tuple[float, float] | None:
 
 def _ridge(penalties: tuple[float, float] | None) -> float | None:
     return None if penalties is None or min(penalties) == 0 else RidgePair(*penalties).ridge
+
+
+def _shapes(found: AlongDecay, marks: tuple[Mark, ...]) -> Sweep:
+    """Norms and cosines along λ, of the same class means as in the tables of measured and predicted ones."""
+    centred = tuple(geometry.centred(found.center) for geometry in found.path.geometries)
+    chart = path_shapes(replace(found.path, geometries=centred), marks)
+    return replace(chart, caption=f"{chart.caption} Predicted class means are centred as the measured ones.")
 
 
 def _curve_chart(found: AlongDecay, estimate: RidgeEstimate, marks: tuple[Mark, ...]) -> Sweep:

@@ -32,6 +32,7 @@ from neuralcollapse.show.wording import with_subscripts
 
 FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, sans-serif"
 _GRID = "rgba(128,128,128,0.25)"
+_HALVED = 5  # the length of an axis below which plotly may set ticks between whole numbers
 
 
 @singledispatch
@@ -44,6 +45,11 @@ def draw(chart: Chart) -> go.Figure:
 @singledispatch
 def _parts(chart: Chart) -> dict[str, Any]:
     raise TypeError(f"no plotly drawer for {type(chart).__name__}")
+
+
+def _whole_x(chart: Lines) -> dict[str, Any]:
+    """A linear axis from 0 on; whole ticks where plotly would halve them."""
+    return {"rangemode": "tozero"} | ({"dtick": 1} if chart.positions.max(initial=0) < _HALVED else {})
 
 
 @_parts.register
@@ -59,7 +65,7 @@ def _(chart: Lines) -> dict[str, Any]:
             figure["data"].append(_level(chart, level, level.name in unnamed) | at)
         unnamed -= {part.name for part in panel_parts(panel)}
         _add_marks(figure["layout"], chart, place, unnamed)
-        x = {"type": "log", "tickvals": ticks[0], "ticktext": ticks[1]} if chart.log_x else {"rangemode": "tozero"}
+        x = {"type": "log", "tickvals": ticks[0], "ticktext": ticks[1]} if chart.log_x else _whole_x(chart)
         if chart.x_limits is not None:
             x["range"] = np.log10(chart.x_limits).tolist()
         _update(figure, "x", place, title={"text": chart.x_label}, **x)

@@ -15,7 +15,7 @@ import numpy as np
 from neuralcollapse.checks import InvalidInput, NotConverged, positive_number
 from neuralcollapse.counts import ClassCounts
 from neuralcollapse.experiments.records import look
-from neuralcollapse.experiments.run import last_epoch
+from neuralcollapse.experiments.run import TRAINING, last_epoch
 from neuralcollapse.predict import Geometry, target_geometry
 
 if TYPE_CHECKING:
@@ -54,6 +54,10 @@ class RunLike(Protocol):
     @property
     def history(self) -> Sequence[Mapping[str, Any]]:
         """One record per measured epoch."""
+
+    @property
+    def state(self) -> str:
+        """In words: "finished", "still training", or where it "stopped …"."""
 
     @property
     def rescue(self) -> Sequence[Mapping[str, Any]] | None:
@@ -148,6 +152,16 @@ class Reading:
         return self.measured and (self.planned_epochs is None or self.last_epoch >= self.planned_epochs)
 
     @property
+    def live(self) -> bool:
+        """Whether a process is training the run."""
+        return self.run.state == TRAINING
+
+    @property
+    def stopped(self) -> bool:
+        """Whether it is not finished and no process is training it."""
+        return self.run.state.startswith("stopped")
+
+    @property
     def terminal_phase(self) -> TerminalPhase | None:
         """How far a run with `terminal_epochs` has come in it; None for a run of fixed length."""
         wanted = as_number(self.run.config.get("terminal_epochs"))
@@ -180,6 +194,11 @@ class Reading:
     def target(self) -> str:
         """The geometry this run is held against first."""
         return self.targets[0]
+
+    @property
+    def own_target(self) -> str | None:
+        """The geometry at the λ of the run's own penalties; None where it was not measured."""
+        return next((target for target in self.targets if target.startswith("ridge:")), None)
 
     def _geometry(self, target: str) -> Geometry | None:
         try:

@@ -89,7 +89,7 @@ def write_charts(title: str, charts: Sequence[Chart], path: Path) -> Path:
 
 
 def _header(name: str, reading: Reading) -> str:
-    state = "" if reading.finished else '<span class="state">still training</span>'
+    state = "" if reading.finished else f'<span class="state">{escape(reading.run.state)}</span>'
     return (f'<header><p class="kicker">neuralcollapse report {state}</p><h1>{escape(name)}</h1>'
             f'{paragraph(tables.subtitle(reading), "subtitle")}</header>')
 

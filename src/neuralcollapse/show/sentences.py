@@ -27,6 +27,7 @@ from neuralcollapse.show.wording import cosine, degrees, number, percent, ratio
 _TRAINED = 0.999  # training accuracy from which the terminal phase has begun
 _SAME = 1e-6
 _MATCHES, _CLOSE, _FAR = 0.05, 0.15, 0.5  # distances from which words change; √2 is no resemblance
+_REACHED = 1.1  # times the distance that the own weight decay leaves: no further
 _ALIKE = 1.03  # norms within 3 % are called equal
 
 
@@ -62,9 +63,10 @@ def verdict(run: RunLike | Reading) -> list[Sentence]:
     """
     reading = Reading.of(run)
     if not reading.measured:
-        return [Sentence("Status", "No epoch has been measured yet.")]
+        return [Sentence("Status", f"This run {reading.run.state}." if reading.stopped else
+                         "No epoch has been measured yet.")]
     found = [("Status", _status(reading)), ("Terminal phase", _terminal(reading)), ("Labels", _labels(reading)),
-             ("Geometry", _geometry(reading)),
+             ("Geometry", _geometry(reading)), ("Own weight decay", _own_decay(reading)),
              ("Classifiers", _lengths(reading, "classifiers", "classifiers")),
              ("Embeddings", _lengths(reading, "embeddings", "class means of the embeddings")),
              ("Angles", _angles(reading)), ("Collapse", _collapse(reading)), ("Accuracy", _accuracy(reading)),
@@ -78,6 +80,9 @@ def verdict(run: RunLike | Reading) -> list[Sentence]:
 def _status(reading: Reading) -> str:
     if reading.finished:
         return ""
+    if reading.stopped:
+        return (f"This run {reading.run.state} of {planned(reading)}: everything below describes that epoch. It goes "
+                f"on with `neuralcollapse train --resume {shlex.quote(str(reading.run.path))}`.")
     return (f"This run has been measured up to epoch {reading.last_epoch} of {planned(reading)}: everything "
             "below describes that epoch and may still change.")
 
@@ -108,18 +113,34 @@ def _labels(reading: Reading) -> str:
 
 
 def _geometry(reading: Reading) -> str:
-    near = {part: reading.last_distance(part, reading.target) for part, _, _ in PARTS}
-    if near["classifiers"] is None:
+    near = _near(reading, reading.target)
+    if not near:
         return ""
-    measured = _listing([f"the {part} {'are ' if part == 'classifiers' else ''}{number(value, 2)}"
-                         f"{' away' if part == 'classifiers' else ''}" for part, value in near.items()
-                         if value is not None])
     name = in_a_sentence(reading.target)
     if reading.counts.balanced:
         name += " (SELI is the same where all classes have the same count)"
-    text = f"At epoch {reading.last_epoch} the network {_match(max(v for v in near.values() if v is not None))} " \
-           f"{name}: {measured} (0 is a perfect match, 1.41 no resemblance)."
+    text = f"At epoch {reading.last_epoch} the network {_match(max(near.values()))} {name}: {_away(near)} (0 is a " \
+           "perfect match, 1.41 no resemblance)."
     return f"{text} {_against_etf(reading)}".strip()
+
+
+def _own_decay(reading: Reading) -> str:
+    own = reading.own_target
+    near = {} if own is None else _near(reading, own)
+    if own is None or not near:
+        return ""
+    return f"The network {_match(max(near.values()))} {in_a_sentence(own)}, that of its own penalties: {_away(near)}."
+
+
+def _near(reading: Reading, target: str) -> dict[str, float]:
+    """Distance by part; none where that of the classifiers is not known."""
+    near = {part: value for part, _, _ in PARTS if (value := reading.last_distance(part, target)) is not None}
+    return near if "classifiers" in near else {}
+
+
+def _away(near: dict[str, float]) -> str:
+    return _listing([f"the {part} {'are ' if part == 'classifiers' else ''}{number(value, 2)}"
+                     f"{' away' if part == 'classifiers' else ''}" for part, value in near.items()])
 
 
 def _match(distance: float) -> str:
@@ -259,14 +280,28 @@ def _longer_training(reading: Reading) -> str:
     falling = still_falling(reading, "classifiers")
     if distance is None or distance < _MATCHES or falling is None or not reading.finished:
         return ""
+    own = _limit_of_own_decay(reading)
+    if own is not None and distance <= _REACHED * own:
+        return (f"The geometry of its own weight decay is itself {number(own, 2)} away from "
+                f"{in_a_sentence(reading.target)}: longer training brings it no closer, only a smaller λ does.")
     if falling:
-        return "The distance was still falling over the second half of training: more epochs bring it closer."
+        at_last = "" if own is None or own < _MATCHES else \
+            f", up to the {number(own, 2)} that its own weight decay leaves"
+        return f"The distance was still falling over the second half of training: more epochs bring it closer{at_last}."
     if reading.counts.balanced:
         return "The distance has stopped falling."
     if reading.expected is not None and reading.expected.at_every_ridge:
         return "The distance has stopped falling."
     return ("The distance has stopped falling. The prediction is the limit of vanishing regularisation, which is "
             "approached only logarithmically: any real weight decay keeps a network short of it.")
+
+
+def _limit_of_own_decay(reading: Reading) -> float | None:
+    """How far the classifiers at the run's own λ are from the prediction; None where that λ is not known."""
+    own = None if reading.own_target is None else reading.geometry(reading.own_target)
+    if own is None or not own.classifiers.norms.any():
+        return None
+    return own.classifiers.distance_to(reading.predicted.classifiers)
 
 
 def _gap_advice(reading: Reading) -> str:

@@ -135,6 +135,10 @@ def check_folder(folder: Path | None, resume: bool) -> None:
         raise InvalidInput(f"'{folder}' holds no simulation to resume")
     if not resume and (folder / STATE).exists():
         raise InvalidInput(f"'{folder}' holds a simulation already: resume it, or give another folder")
+    others = [] if resume or not folder.exists() else sorted(entry.name for entry in folder.iterdir())
+    if others:
+        raise InvalidInput(f"a simulation needs a new or empty folder, got '{folder}' that holds "
+                           f"{shown(', '.join(others))}")
 
 
 def as_dtype(dtype: Any) -> torch.dtype:

@@ -26,6 +26,8 @@ from neuralcollapse.steer.remedies import REMEDIES, Remedy
 
 _COLLAPSED = "Under cross-entropy the minority classifiers have merged at this ridge."
 _ONE = 1 - 1e-9  # a mean cosine above it is that of one direction
+_LEGEND = ("angle: mean degrees between two minority classifiers; margins: 1 when balanced; –: outside theory; blank: "
+           "the remedy has none")
 BALANCED_TAU = 1.0
 """τ of the offsets for balanced accuracy."""
 _RIDGE_UP_TO = 300  # distinct counts that a ridge is solved for: seconds each there, and growing with their cube
@@ -111,8 +113,8 @@ class Advice:
         yield Text(f"{counts.k:,} classes, n = {counts.n:,}, ratio {counts.ratio:g}: predicted {advice_at(self)}",
                    style="bold")
         yield from laid_out(*advice_table(self), options.max_width)
-        note = "  –: outside theory\n" if any(row.outside is not None for row in self.rows) else ""
-        yield Text(f"{note}\nFor {self.goal}: {chosen.line}\n{chosen.why}\n{self.rule}")
+        yield Text(_LEGEND, style="dim")
+        yield Text(f"\nFor {self.goal}: {chosen.line}\n{chosen.why}\n{self.rule}")
 
     def __str__(self) -> str:
         page = StringIO()

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+import logging
 from pathlib import Path
 from typing import Any
 
@@ -84,10 +86,25 @@ def read_parquet(file: str) -> datasets.Dataset:
         reason = "it is a folder, to be given as hf:PATH" if place.is_dir() else "No such file or directory"
         raise InvalidInput(f"cannot read the data set '{file}': {reason}")
     try:
-        return datasets.Dataset.from_parquet(str(place))
+        with quiet():
+            return datasets.Dataset.from_parquet(str(place))
     except (ValueError, OSError, TypeError, datasets.exceptions.DatasetsError) as error:
         raise InvalidInput(f"'{file}' cannot be read as a Parquet table: "
                            f"{shown(error.__cause__ or error, 120)}") from None
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Without the library's progress bars and log lines, which stand beside our own; both are as before afterwards."""
+    said, bars = datasets.logging.get_verbosity(), not datasets.are_progress_bars_disabled()
+    datasets.logging.set_verbosity(logging.CRITICAL)
+    datasets.disable_progress_bars()
+    try:
+        yield
+    finally:
+        datasets.logging.set_verbosity(said)
+        if bars:
+            datasets.enable_progress_bars()
 
 
 def _split(where: str, parts: Mapping[str, datasets.Dataset], name: str | None) -> datasets.Dataset:

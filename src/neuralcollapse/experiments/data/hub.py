@@ -54,9 +54,12 @@ def _samples(given: str, name: str, inputs: str | None, labels: str | None, size
 def _from_folder(place: Path) -> Mapping[str, Any]:
     import datasets
 
+    from neuralcollapse.experiments.data.columns import quiet
+
     saved = (place / "state.json").is_file() or (place / "dataset_dict.json").is_file()
     try:
-        loaded = datasets.load_from_disk(str(place)) if saved else datasets.load_dataset(str(place))
+        with quiet():
+            loaded = datasets.load_from_disk(str(place)) if saved else datasets.load_dataset(str(place))
     except (ValueError, OSError, TypeError, LookupError, datasets.exceptions.DatasetsError) as error:
         raise InvalidInput(f"'{place}' cannot be read as a data set of Hugging Face datasets: "
                            f"{shown(error.__cause__ or error, 120)}") from None

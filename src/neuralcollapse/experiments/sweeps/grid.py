@@ -86,6 +86,9 @@ def read_sweep(source: str | Path | Mapping[str, Any]) -> list[GridCell]:
             raise InvalidInput(f"unknown part '{part}' of a sweep: {did_you_mean(str(part), _PARTS)}")
     base, grid, cells = _shared(parts), _grid(parts), _explicit(parts)
     seeds = _seeds(parts.get("seeds"))
+    if not grid and cells == [{}] and not seeds:
+        given = " and ".join(part for part in parts if parts[part])
+        raise InvalidInput(f"a sweep needs a grid, cells or seeds, got {f'only {given}' if given else 'nothing'}")
     explicit = {key for cell in cells for key in cell}
     varied = (("grid", grid.keys()), ("cells", explicit), ("seeds", {"seed"} if seeds else set[str]()))
     for (part, keys), (other, others) in combinations(varied, 2):

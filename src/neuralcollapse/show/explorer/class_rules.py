@@ -38,7 +38,7 @@ def vector(name: str, text: str, counts: ClassCounts) -> Float[np.ndarray, " k"]
         return (counts.values / counts.n_max) ** float(power[1])
     if log:
         return float(log[1] or 1) * np.log(counts.values / counts.n)
-    numbers = numbers_of(text)
+    numbers = numbers_of(text, f"{name} must be")
     if len(numbers) == counts.k:
         return np.array(numbers)
     if len(numbers) == 1:
@@ -64,12 +64,12 @@ def expression(name: str, text: str, counts: ClassCounts) -> str:
     return f"np.where(counts.minority, {numbers[1]!r}, {numbers[0]!r})"
 
 
-def numbers_of(text: str) -> list[float]:
+def numbers_of(text: str, start: str = "expected") -> list[float]:
     """The numbers of a list."""
     numbers = [number_of(part) for part in re.split(r"[\s,;]+", text.strip(" ,;"))]
     known = [number for number in numbers if number is not None]
     if len(known) < len(numbers):
-        raise InvalidInput(f"expected numbers separated by commas, such as 10, 10, 1, 1, got {shown(text, 40)!r}")
+        raise InvalidInput(f"{start} numbers separated by commas, such as 10, 10, 1, 1, got {shown(text, 40)!r}")
     return known
 
 

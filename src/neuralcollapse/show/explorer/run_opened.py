@@ -85,10 +85,12 @@ class OpenedRun:
     @property
     def state(self) -> str:
         """How far it has come."""
+        if self.reading.measured and self.reading.finished:
+            return f"finished, epoch {self.reading.last_epoch:,}"
+        if self.reading.stopped:
+            return self.reading.run.state
         if not self.reading.measured:
             return "nothing measured yet"
-        if self.reading.finished:
-            return f"finished, epoch {self.reading.last_epoch:,}"
         planned = self.reading.planned_epochs
         return f"epoch {self.reading.last_epoch:,}" + (f" of {planned:,}" if planned else "")
 

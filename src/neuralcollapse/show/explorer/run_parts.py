@@ -48,7 +48,7 @@ def _row(run: OpenedRun | Unreadable, chosen: bool, compared: bool) -> Any:
     counts, data = run.reading.counts, run.reading.run.data
     cells = [_said(data.get("dataset")), _said(run.setting("model")), f"{counts.k:,}",
              "1, balanced" if counts.balanced else plain(counts.ratio)]
-    live = "state" if run.reading.finished else "state live"
+    live = "state live" if run.reading.live else "state"
     return html.Tr([html.Td(box), html.Th(look, scope="row"), *(html.Td(text, dir="auto") for text in cells),
                     html.Td(html.Span(run.state, className=live))], className="here" if chosen else "")
 
@@ -56,7 +56,8 @@ def _row(run: OpenedRun | Unreadable, chosen: bool, compared: bool) -> Any:
 def run_head(run: OpenedRun) -> list[Any]:
     """Name, key numbers and verdict of a run as it stands now."""
     reading = run.reading
-    state = [] if reading.finished else [html.Span("still training", className="state live")]
+    state = [] if reading.finished else [
+        html.Span(reading.run.state, className="state live" if reading.live else "state")]
     tiles = [html.Li([html.Span(tile.value, className="value"), html.Span(subscripted(tile.label), className="label"),
                       html.Span(tile.beside, className="against")]) for tile in tables.tiles(reading)]
     return [html.H2([html.Span(run.name, dir="auto"), " ", *state], id="run-title"),

@@ -37,6 +37,8 @@ _LONGEST_NUMBER, _LONGEST_TEXT = 30, 20_000
 def controls(state: TheoryState, messages: Sequence[str]) -> Any:
     """All controls, set to a state."""
     return html.Form([
+        html.Div(message_list(messages), id="theory-messages", className="messages", role="status",
+                 **attribute("aria-live", "polite")),
         html.Fieldset([html.Legend("Class counts"),
                        _radio("profile", PROFILES, state.profile, "Profile"),
                        *(_field(name, state) for name in FIELDS)]),
@@ -47,15 +49,17 @@ def controls(state: TheoryState, messages: Sequence[str]) -> Any:
         html.Fieldset([html.Legend("Weight decay λ"), _slider(state), _ridge(state),
                        html.P("λ = √(λ_W λ_H), with the loss summed over samples. A mean loss with weight decay w on "
                               "both: λ = n·w.", className="hint")]),
-        html.Div(message_list(messages), id="theory-messages", className="messages", role="status",
-                 **attribute("aria-live", "polite")),
     ], className="controls", **called("What is predicted"))
 
 
 def message_list(messages: Sequence[str]) -> Any:
     """What could not be used."""
-    return html.Ul([html.Li(f"{text[:1].upper()}{text[1:]}.".replace("..", ".")) for text in messages]
-                   ) if messages else None
+    return html.Ul([html.Li(f"{_sentence(text)}.".replace("..", ".")) for text in messages]) if messages else None
+
+
+def _sentence(text: str) -> str:
+    """With a capital at its start, unless that is a symbol: k, ρ, n_min."""
+    return text[:1].upper() + text[1:] if text[1:2].isalpha() else text
 
 
 def hidden(state: TheoryState) -> list[bool]:

@@ -172,7 +172,7 @@ def _with_ridge(state: TheoryState, given: Any, before: TheoryState, messages: l
     if given is None or given == "":
         return state
     try:
-        ridge = _between(*_RIDGES)("ridge", given)
+        ridge = _between(*_RIDGES)("λ", given)
     except InvalidInput as error:
         messages.append(str(error))
         ridge = before.ridge

@@ -12,7 +12,8 @@ from time import monotonic
 
 from neuralcollapse.checks import InvalidInput
 from neuralcollapse.experiments.comparison import compared, distinct_names
-from neuralcollapse.experiments.run import CONFIG, DATA, GEOMETRY, HISTORY, RESCUE, Run
+from neuralcollapse.experiments.run import CONFIG, DATA, GEOMETRY, HISTORY, LOCK, RESCUE, Run
+from neuralcollapse.experiments.run_files import is_held
 from neuralcollapse.experiments.sweeps.folder import run_folders
 from neuralcollapse.show.explorer.run_history import GrowingHistory
 from neuralcollapse.show.explorer.run_opened import DecayPath, OpenedRun, Unreadable
@@ -20,8 +21,9 @@ from neuralcollapse.show.explorer.run_opened import DecayPath, OpenedRun, Unread
 _FILES = (CONFIG, DATA, HISTORY, GEOMETRY, RESCUE)
 _LOOK_AGAIN = 1.0  # seconds after which a folder of runs may hold others
 
-Stamp = tuple[tuple[int, int, int] | None, ...]
-"""Of every file of a run: when it was written, its size and which file it is; None for one that is not there."""
+Stamp = tuple[tuple[int, int, int] | bool | None, ...]
+"""Of every file of a run: when it was written, its size and which file it is; None for one that is not there. At the
+end whether a process holds the folder."""
 
 
 @dataclass
@@ -109,14 +111,14 @@ def _runs(path: Path) -> list[Path]:
 
 
 def _stamp(folder: Path) -> Stamp:
-    found: list[tuple[int, int, int] | None] = []
+    found: list[tuple[int, int, int] | bool | None] = []
     for name in _FILES:
         try:
             status = (folder / name).stat()
             found.append((status.st_mtime_ns, status.st_size, status.st_ino))
         except (OSError, ValueError):
             found.append(None)
-    return tuple(found)
+    return (*found, is_held(folder / LOCK))
 
 
 def _read(name: str, folder: Path, kept: _Kept, stamp: Stamp) -> OpenedRun | Unreadable:
