@@ -1,6 +1,6 @@
 """Measuring a model equals measuring the features it computes, however they are labelled and batched."""
 
-from collections import UserDict
+from collections import Counter, UserDict
 
 from alike import assert_alike
 import numpy as np
@@ -400,6 +400,14 @@ def test_bad_input_gets_its_one_line(call, message):
     with pytest.raises(InvalidInput) as caught:
         call()
     assert str(caught.value) == message
+
+
+def test_counts_by_class_are_those_in_order(data):
+    model = Small()
+    expected = measure_model(model, [data], counts=[3, 2, 5]).to_dict()
+    assert measure_model(model, [data], counts=Counter({2: 5, 0: 3, 1: 2})).to_dict() == expected
+    named = measure_model(model, [data], counts={"a": 3, "b": 2, "c": 5})
+    assert (named.to_dict(), named.measured.names) == (expected, ("a", "b", "c"))
 
 
 def test_batches_that_are_gone_after_one_pass_are_not_taken_for_a_second(data, monkeypatch):

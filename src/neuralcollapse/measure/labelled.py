@@ -11,8 +11,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from neuralcollapse.checks import InvalidInput
+from neuralcollapse.checks import InvalidInput, as_array
 from neuralcollapse.counts import ClassCounts
+from neuralcollapse.given_counts import in_order
 from neuralcollapse.measure.decisions import LOGITS_AT_ONCE, Decided, Head, decide_from_logits
 from neuralcollapse.measure.passes import Block
 
@@ -37,11 +38,12 @@ class Classes:
 
     @classmethod
     def of(cls, counts: Any, names: Sequence[str] | None = None) -> Classes:
-        """From a ClassCounts or from numbers, one per output of the head, 0 for a class that never occurs."""
+        """From a ClassCounts or from numbers, one per output of the head (or by class), 0 for one that never occurs."""
         if isinstance(counts, ClassCounts | str):
             declared = ClassCounts.from_counts(counts, names)
             return cls(declared.k, declared)
-        values = counts.detach().cpu().numpy() if isinstance(counts, Tensor) else np.asarray(counts)
+        given, names = in_order(as_array(counts), names)
+        values = np.asarray(given)
         if values.ndim != 1 or values.dtype.kind not in "fiu" or values.all():
             declared = ClassCounts(values, names)
             return cls(declared.k, declared)

@@ -53,8 +53,8 @@ def measure_model(model: nn.Module, batches: Iterable[Any], *, counts: Any, name
         Inputs are a tensor, a tuple of arguments or a dict of keywords. A dict, as Hugging Face's collators give, is
         keywords beside its "labels". Gone through once, and a second time when the features do not fit in 256 MiB
         (NC4 needs the means).
-    counts : ClassCounts, or (k,) array of numbers
-        The training counts: k, the predictions and the majority/minority split follow them. An array may hold zeros:
+    counts : ClassCounts, or (k,) array of numbers or mapping to them
+        The training counts: k, the predictions and the majority/minority split follow them. Numbers may be zeros:
         classes that never occur are left out of head, decisions and targets, so that a vocabulary is measured on the
         tokens of its corpus.
     names : (k,) sequence of str, optional
