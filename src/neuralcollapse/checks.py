@@ -145,6 +145,17 @@ def as_array(values: Any) -> Any:
     return values.detach().cpu().numpy() if hasattr(values, "detach") else values
 
 
+def float_array(name: str, values: Any) -> np.ndarray:
+    """`values` as an array of floats, as wide as they are; of tensors that NumPy has no type for in float32."""
+    if hasattr(values, "detach") and getattr(values, "itemsize", 4) < 4:
+        values = values.float()
+    try:
+        array = np.asarray(as_array(values))
+        return array if array.dtype.kind == "f" else array.astype(np.float64)
+    except (TypeError, ValueError):
+        raise InvalidInput(f"{name} must be numbers, got {type(values).__name__}") from None
+
+
 def check_labels(labels: Any, classes: int | None = None) -> Int[np.ndarray, " n"]:
     """`labels` as an int64 vector in 0 … classes−1; InvalidInput names the first one that is not."""
     array = np.asarray(as_array(labels))
