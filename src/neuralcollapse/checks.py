@@ -94,6 +94,17 @@ def positive_number(name: str, value: Any) -> float:
     return number
 
 
+def whole_number(name: str, value: Any) -> int:
+    """`value` as an int, where it is whole."""
+    try:
+        number = int(value)
+    except (TypeError, ValueError, OverflowError):
+        number = None
+    if number is None or number != value:
+        raise InvalidInput(f"{name} must be a whole number, got {shown(value)!r}")
+    return number
+
+
 def require_moderate(name: str, vector: np.ndarray) -> None:
     """Raise InvalidInput for positive numbers whose ratios and squares could leave the range of float64."""
     extreme = np.abs(np.log10(vector)) > _DECADES
@@ -164,7 +175,9 @@ def check_labels(labels: Any, classes: int | None = None) -> Int[np.ndarray, " n
     whole = array.dtype.kind in "iub" or (array.dtype.kind == "f" and np.isfinite(array).all()
                                           and not (array % 1).any())
     if not whole:
-        raise InvalidInput(f"labels must be whole numbers 0 … k−1, got {array.dtype} ({shown(array[:5])})")
+        hint = ("" if array.dtype.kind not in "OSU" else ": give class indices, such as np.unique(labels, "
+                                                         "return_inverse=True)[1] has them")
+        raise InvalidInput(f"labels must be whole numbers 0 … k−1, got {array.dtype} ({shown(array[:5])}){hint}")
     index = array.astype(np.int64)
     high = index.max() if classes is None else classes - 1
     outside = (index < 0) | (index > high)
