@@ -3,6 +3,8 @@
 import subprocess
 import sys
 
+from neuralcollapse.checks import did_you_mean
+
 CALLS = r"""
 import numpy as np
 import torch
@@ -43,3 +45,10 @@ watch head: head must be a layer of the model or its name, got int
 def test_each_is_refused_in_one_line():
     result = subprocess.run([sys.executable, "-c", CALLS], capture_output=True, text=True)
     assert (result.stdout.strip(), result.stderr) == (TOLD.strip(), "")
+
+
+def test_a_message_names_each_known_name_once_and_no_more_than_twenty():
+    names = [f"name{i:03}" for i in range(90)]
+    told = did_you_mean("name050", names + names)
+    assert told == f"did you mean 'name050'? known: {', '.join(names[:20])}, … (70 more)"
+    assert did_you_mean("?", ["b", "a", "b"]) == "known: a, b"

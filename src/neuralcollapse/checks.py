@@ -19,6 +19,8 @@ import numpy as np
 # Powers of ten within which n_c/δ_c² and the ratio of two of them stay far from overflow.
 _DECADES = 40
 
+_NAMED = 20  # names that a message lists
+
 CENTERS = ("classes", "samples", "none")
 """What class means can be taken about: their mean, that of all samples, the origin."""
 
@@ -63,11 +65,12 @@ def why_unreadable(error: Exception) -> str:
 
 
 def did_you_mean(given: str, known: Iterable[str]) -> str:
-    """A tail for messages about unknown names: the nearest one, then all of them."""
-    known = sorted(known)
+    """A tail for messages about unknown names: the nearest one, then all of them, or the first few of many."""
+    known = sorted(set(known))
     nearest = get_close_matches(given, known, n=1, cutoff=0.5)
     hint = f"did you mean '{nearest[0]}'? " if nearest else ""
-    return f"{hint}known: {', '.join(known)}"
+    more = f", … ({len(known) - _NAMED} more)" if len(known) > _NAMED else ""
+    return f"{hint}known: {', '.join(known[:_NAMED])}{more}"
 
 
 def finite_or_none(value: Any) -> float | None:

@@ -189,6 +189,9 @@ class ClassCounts:
         index = check_labels(labels, classes)
         if classes is None and index.max() >= index.size:  # and no array that long is made to find it out
             raise InvalidInput(f"every class 0 … k−1 needs a sample, got label {index.max()} among {index.size} labels")
+        if index.min() > 0:
+            raise InvalidInput("every class needs a sample, and class 0 has none: labels count from 0, and the "
+                               f"smallest one here is {index.min()}")
         return cls(np.bincount(index, minlength=classes or 0), names)
 
     # -- what they say ------------------------------------------------------------------------------

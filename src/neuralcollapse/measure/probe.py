@@ -192,7 +192,8 @@ class Probe:
         if self._ran:
             raise InvalidInput("the model ran without calling a layer that could be its head: name the module whose "
                                f"output the head takes with features=, and the head's weight with head= {watched}")
-        raise InvalidInput(f"the head was never reached: run the model inside `with probe:` {watched}")
+        raise InvalidInput("the head was never reached: run the model first, where a Probe is used alone inside "
+                           f"`with probe:` {watched}")
 
 
 class _Reached(NamedTuple):
