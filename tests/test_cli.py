@@ -490,7 +490,9 @@ def test_colours_in_a_terminal_unless_NO_COLOR(inputs, args, no_color):
 
 
 def known(*names):
-    return ", ".join(sorted(names))
+    """Each once, the first twenty."""
+    names = sorted(set(names))
+    return ", ".join(names[:20]) + (f", … ({len(names) - 20} more)" if len(names) > 20 else "")
 
 
 LOSSES = known(*GEOMETRIES.names)
@@ -662,7 +664,7 @@ BAD_TRAIN = [
                                 "attribute 'nothing'"),
     (["--set", "model_options.widht=3"], "unknown option 'widht' of model 'mlp': did you mean 'width'? known: "
                                          "batch_norm, depth, features, rectify, width"),
-    (["--loss", "cee"], "unknown remedy 'cee': did you mean 'ce'? known: balanced-softmax, cdt, ce, effective-number, "
+    (["--loss", "cee"], "unknown loss 'cee': did you mean 'ce'? known: balanced-softmax, cdt, ce, effective-number, "
      "etf-head, focal, ldam, ldt, logit-adjusted, scl, vs, weighted, weighted-ldt"),
     (["--imbalance", "stepp"], "imbalance must be 'step', 'long-tail', 'none' or 'natural', got 'stepp'"),
     (["--preset", "dmeo"], "unknown preset 'dmeo': did you mean 'demo'? known: cifar10, cifar100, demo, "

@@ -72,13 +72,19 @@ def test_study_writes_its_table_and_says_where(cli, tmp_path):
     (("simulate",), "give exactly one of --counts, --step, --long-tail, --labels, got none"),
     (("simulate", "--counts", "4,2", "--method", "adm"), "unknown method 'adm': did you mean 'adam'? known: adam, "
      "continuation, gd, heavy-ball, multipliers, muon, nesterov, ngd, ngd-loss, sgd, sign, spectral"),
-    (("simulate", "--counts", "4,2", "--step-size", "0"), "step must be a positive number, got 0.0"),
+    (("simulate", "--counts", "4,2", "--step-size", "0"), "--step-size must be a positive number, got 0.0"),
+    (("simulate", "--counts", "5000000,5"),
+     "this grid of 1 run needs about 1,120 MB, more than the memory of 1,000 MB: ask for fewer runs, or start "
+     "within-class symmetric (--symmetric)"),
+    (("simulate", "--counts", "5.5,5"), "counts must be whole numbers where every sample is free, got ClassCounts(5.5, "
+     "5): give whole ones, or start within-class symmetric (--symmetric)"),
     (("simulate", "--counts", "4,2", "--step-size", "big"),
-     "step must be numbers separated by commas, such as 10,10,1,1, got 'big'"),
+     "--step-size must be numbers separated by commas, such as 10,10,1,1, got 'big'"),
     (("simulate", "--counts", "4,2", "--steps", "0"), "steps must be a whole number ≥ 1, got 0"),
     (("simulate", "--counts", "4,2", "--d", "0"), "d must be a whole number ≥ 1, got 0"),
     (("simulate", "--counts", "4,2", "--momentum", "0.9"),
-     "method 'gd' takes no momentum: known: delta, iota, temperature, weight"),
+     "method 'gd' takes no momentum: heavy-ball, nesterov, adam, ngd, ngd-loss, sign, spectral, muon, continuation, "
+     "multipliers do"),
     (("simulate", "--counts", "4,2", "--schedule", "cosine"),
      "schedule must be an exponent, or one of constant, sqrt, got 'cosine'"),
     (("simulate", "--counts", "4,2", "--method", "multipliers", "--ridge", "0"), "method 'multipliers' holds a ridge, "

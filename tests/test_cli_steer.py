@@ -89,6 +89,8 @@ def test_the_planner_says_how_many_more_samples(cli):
     (("advise", "--counts", "5,1", "--angle", "60"),
      "--angle and --margin are targets of one class: name it with --more-of"),
     (("advise", "--counts", "5,1", "--more-of", "cat", "--angle", "60"), "there is no class 'cat'"),
+    (("advise", "--counts", "5,1", "--more-of", "7", "--angle", "60"),
+     "--more-of must be a class name or an index 0 … 1, got 7"),
     (("advise",), "give exactly one of --counts, --step, --long-tail, --labels, got none"),
     (("advise", "--counts", "5,0"), "every class needs a sample, and class 1 has none: drop it from labels and head"),
     (("advise", "--counts", "5,1", "--goal", "fun"), "unknown goal 'fun'"),

@@ -1,5 +1,7 @@
 """Class counts: profiles, groups, subsampling, and every way to get them wrong."""
 
+from collections import Counter
+
 from hypothesis import given
 from hypothesis import strategies as st
 import numpy as np
@@ -73,6 +75,38 @@ def test_subsample_is_uniform_within_a_class():
     np.testing.assert_allclose(chosen[:9], 1000, atol=120)  # 4.6 standard deviations of binomial(3000, 1/3)
 
 
+class Series:
+    """As pandas' `value_counts` gives them: sorted by size, classes in the index."""
+
+    def __init__(self, values):
+        self.index, self.values = list(values), list(values.values())
+
+    def items(self):
+        return zip(self.index, self.values, strict=True)
+
+    def __array__(self, dtype=None, copy=None):
+        return np.array(self.values, dtype=dtype)
+
+
+@pytest.mark.parametrize("make", [ClassCounts, ClassCounts.from_counts])
+def test_counts_by_class_are_read_by_their_keys(make):
+    labels = [2, 2, 0, 1, 1, 1]
+    for counts in (Counter(labels), Series({1: 3, 2: 2, 0: 1}), {np.int64(1): 3, 0: 1.0, 2: 2}):
+        assert make(counts) == ClassCounts([1, 3, 2])
+    named = make(Series({"dog": 3, "cat": 2}))
+    assert (named.names, named.values.tolist()) == (("dog", "cat"), [3, 2])
+    assert make(Counter(labels), ["a", "b", "c"]) == ClassCounts([1, 3, 2], ["a", "b", "c"])
+
+
+@pytest.mark.parametrize("make", [ClassCounts, ClassCounts.from_counts])
+def test_value_counts_of_pandas(make):
+    pandas = pytest.importorskip("pandas")
+    assert make(pandas.Series([2, 2, 0, 1, 1, 1]).value_counts()) == ClassCounts([1, 3, 2])
+    assert make(pandas.Series(["b", "a", "b"]).value_counts()) == ClassCounts([2, 1], ["b", "a"])
+    with pytest.raises(InvalidInput, match="the keys of counts must differ, got 2 for 1 classes"):
+        make(pandas.Series([3, 2], index=[0, 0]))
+
+
 BAD = [
     (lambda: ClassCounts([5, 0, 0]), "every class needs a sample, and class 1 has none (nor have 1 more): drop it from "
      "labels and head, or give it a small positive count (class_counts does with absent=1)"),
@@ -92,6 +126,10 @@ BAD = [
     (lambda: ClassCounts.long_tail(10, 100, 50), "n_max / ratio must leave the last class at least 1 sample, got "
                                                  "50 / 100 = 0.5"),
     (lambda: ClassCounts.from_labels([0, 1, -1]), "labels must be in 0 … k−1, got -1 at position 2"),
+    (lambda: ClassCounts.from_labels([1, 2, 2, 3]), "every class needs a sample, and class 0 has none: labels count "
+                                                    "from 0, and the smallest one here is 1"),
+    (lambda: ClassCounts.from_labels(["a"]), "labels must be whole numbers 0 … k−1, got <U1 (['a']): give class "
+                                             "indices, such as np.unique(labels, return_inverse=True)[1] has them"),
     (lambda: ClassCounts.from_labels([0, 3], classes=3), "labels must be in 0 … 2, got 3 at position 1"),
     (lambda: ClassCounts.from_labels([0.5, 1]), "labels must be whole numbers 0 … k−1, got float64 ([0.5, 1.0])"),
     (lambda: ClassCounts([2, 9]).subsample([0, 0, 1], np.random.default_rng(0)),

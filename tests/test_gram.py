@@ -4,6 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 import numpy as np
 import pytest
+import torch
 
 from neuralcollapse.checks import InvalidInput
 from neuralcollapse.gram import DiagonalPlusLowRank, Gram
@@ -90,6 +91,16 @@ def test_a_matching_factor_is_at_distance_zero_to_rounding():
     assert geometry.embeddings.distance(M / 7) < 1e-10
 
 
+def test_a_measured_factor_may_be_a_tensor_of_any_kind_or_another_gram():
+    gram, factor = Gram.from_dense(np.diag([1.0, 2.0, 3.0])), np.arange(6).reshape(3, 2)
+    expected = gram.distance(factor.astype(np.float64))
+    tensor = torch.tensor(factor)
+    parameter = tensor.double().requires_grad_()
+    for given_factor in (factor, factor.tolist(), tensor, tensor.half(), tensor.bfloat16(), parameter):
+        assert gram.distance(given_factor) == expected
+    assert gram.distance(Gram.from_dense((factor @ factor.T).astype(np.float64))) == pytest.approx(expected)
+
+
 def test_zero_is_handled_exactly():
     zero = Gram.from_dense(np.zeros((3, 3)))
     assert zero.frobenius == 0
@@ -105,6 +116,10 @@ def test_wrong_shapes_are_refused():
     gram = Gram.from_dense(np.eye(3))
     with pytest.raises(InvalidInput, match=r"^a factor must have one row per class, expected \(3, d\), got \(4, 2\)$"):
         gram.distance(np.ones((4, 2)))
+    with pytest.raises(InvalidInput, match=r"^a factor must be finite, got nan at position 0 \(6 of 6 values\)$"):
+        gram.distance(np.full((3, 2), np.nan))
+    with pytest.raises(InvalidInput, match=r"^a factor must be numbers, got Linear$"):
+        gram.distance(torch.nn.Linear(2, 3))
     with pytest.raises(InvalidInput, match=r"^both matrices must have the same classes, got 3 and 2$"):
         gram + Gram.from_dense(np.eye(2))
 

@@ -19,6 +19,8 @@ import numpy as np
 # Powers of ten within which n_c/δ_c² and the ratio of two of them stay far from overflow.
 _DECADES = 40
 
+_NAMED = 20  # names that a message lists
+
 CENTERS = ("classes", "samples", "none")
 """What class means can be taken about: their mean, that of all samples, the origin."""
 
@@ -63,11 +65,12 @@ def why_unreadable(error: Exception) -> str:
 
 
 def did_you_mean(given: str, known: Iterable[str]) -> str:
-    """A tail for messages about unknown names: the nearest one, then all of them."""
-    known = sorted(known)
+    """A tail for messages about unknown names: the nearest one, then all of them, or the first few of many."""
+    known = sorted(set(known))
     nearest = get_close_matches(given, known, n=1, cutoff=0.5)
     hint = f"did you mean '{nearest[0]}'? " if nearest else ""
-    return f"{hint}known: {', '.join(known)}"
+    more = f", … ({len(known) - _NAMED} more)" if len(known) > _NAMED else ""
+    return f"{hint}known: {', '.join(known[:_NAMED])}{more}"
 
 
 def finite_or_none(value: Any) -> float | None:
@@ -91,6 +94,17 @@ def positive_number(name: str, value: Any) -> float:
         raise InvalidInput(f"{name} must be a positive number, got {shown(value)!r}") from None
     if not (np.isfinite(number) and number > 0):
         raise InvalidInput(f"{name} must be a positive number, got {value}")
+    return number
+
+
+def whole_number(name: str, value: Any) -> int:
+    """`value` as an int, where it is whole."""
+    try:
+        number = int(value)
+    except (TypeError, ValueError, OverflowError):
+        number = None
+    if number is None or number != value:
+        raise InvalidInput(f"{name} must be a whole number, got {shown(value)!r}")
     return number
 
 
@@ -145,6 +159,17 @@ def as_array(values: Any) -> Any:
     return values.detach().cpu().numpy() if hasattr(values, "detach") else values
 
 
+def float_array(name: str, values: Any) -> np.ndarray:
+    """`values` as an array of floats, as wide as they are; of tensors that NumPy has no type for in float32."""
+    if hasattr(values, "detach") and getattr(values, "itemsize", 4) < 4:
+        values = values.float()
+    try:
+        array = np.asarray(as_array(values))
+        return array if array.dtype.kind == "f" else array.astype(np.float64)
+    except (TypeError, ValueError):
+        raise InvalidInput(f"{name} must be numbers, got {type(values).__name__}") from None
+
+
 def check_labels(labels: Any, classes: int | None = None) -> Int[np.ndarray, " n"]:
     """`labels` as an int64 vector in 0 … classes−1; InvalidInput names the first one that is not."""
     array = np.asarray(as_array(labels))
@@ -153,7 +178,9 @@ def check_labels(labels: Any, classes: int | None = None) -> Int[np.ndarray, " n
     whole = array.dtype.kind in "iub" or (array.dtype.kind == "f" and np.isfinite(array).all()
                                           and not (array % 1).any())
     if not whole:
-        raise InvalidInput(f"labels must be whole numbers 0 … k−1, got {array.dtype} ({shown(array[:5])})")
+        hint = ("" if array.dtype.kind not in "OSU" else ": give class indices, such as np.unique(labels, "
+                                                         "return_inverse=True)[1] has them")
+        raise InvalidInput(f"labels must be whole numbers 0 … k−1, got {array.dtype} ({shown(array[:5])}){hint}")
     index = array.astype(np.int64)
     high = index.max() if classes is None else classes - 1
     outside = (index < 0) | (index > high)

@@ -7,16 +7,16 @@ effective count n_c/δ_c² (§3).
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from functools import cached_property
 from typing import Any
 
 from jaxtyping import Bool, Float, Int
 import numpy as np
 
-from neuralcollapse.checks import InvalidInput, check_labels, parse_numbers, positive_number, shown
+from neuralcollapse.checks import InvalidInput, as_array, check_labels, parse_numbers, positive_number, shown
 from neuralcollapse.displays import counts_html
-from neuralcollapse.given_counts import by_key, checked
+from neuralcollapse.given_counts import checked, in_order
 from neuralcollapse.groups import Groups, group_equal
 
 
@@ -27,8 +27,9 @@ class ClassCounts:
 
     Parameters
     ----------
-    values : (k,) sequence of positive numbers
-        Samples per class; at least two classes.
+    values : (k,) sequence of positive numbers, or mapping
+        Samples per class; at least two classes. A mapping (a pandas Series too) is read by its keys, as in
+        `from_counts`.
     names : (k,) sequence of str, optional
         Class names; "0", "1", … when left out.
 
@@ -47,7 +48,7 @@ class ClassCounts:
     """
 
     def __init__(self, values: Any, names: Sequence[str] | None = None):
-        array, self._names = checked(values, names)
+        array, self._names = checked(*in_order(as_array(values), names))
         self.values: Float[np.ndarray, " k"] = array
 
     # -- ways to make one ---------------------------------------------------------------------------
@@ -59,8 +60,8 @@ class ClassCounts:
         Parameters
         ----------
         counts : ClassCounts, (k,) sequence, array or tensor of positive numbers, text, or mapping to counts
-            Whole numbers as keys are class indices, as in a `collections.Counter` of labels, in whatever order they
-            come. Text keys are names, digits too, and their order is that of the classes.
+            Whole numbers as keys are class indices, as in a `collections.Counter` of labels or pandas' `value_counts`,
+            in whatever order they come. Text keys are names, digits too, and their order is that of the classes.
         names : (k,) sequence of str, optional
 
         Raises
@@ -79,11 +80,6 @@ class ClassCounts:
         """
         if isinstance(counts, ClassCounts):
             return counts if names is None else ClassCounts(counts.values, names)
-        if isinstance(counts, Mapping):
-            keys, counts = by_key(counts)
-            names = keys if names is None else names
-        elif hasattr(counts, "detach"):  # a tensor, of which this module need not know more
-            counts = counts.detach().cpu().numpy()
         if isinstance(counts, str):
             counts = parse_numbers("counts", counts)
         return cls(counts, names)
@@ -193,6 +189,9 @@ class ClassCounts:
         index = check_labels(labels, classes)
         if classes is None and index.max() >= index.size:  # and no array that long is made to find it out
             raise InvalidInput(f"every class 0 … k−1 needs a sample, got label {index.max()} among {index.size} labels")
+        if index.min() > 0:
+            raise InvalidInput("every class needs a sample, and class 0 has none: labels count from 0, and the "
+                               f"smallest one here is {index.min()}")
         return cls(np.bincount(index, minlength=classes or 0), names)
 
     # -- what they say ------------------------------------------------------------------------------

@@ -18,19 +18,30 @@ def class_index(key: Any) -> int | None:
     return int(key) if isinstance(key, int) or (isinstance(key, float) and key.is_integer()) else None
 
 
-def by_key(counts: Mapping[Any, Any]) -> tuple[list[str] | None, list[Any]]:
+def in_order(counts: Any, names: Sequence[str] | None = None) -> tuple[Any, Sequence[str] | None]:
+    """Counts in the order of the classes, and their names; what is not by class comes back as it is.
+
+    By class are mappings and what is like one: a pandas Series, whose `value_counts` are sorted by size.
+    """
+    if not isinstance(counts, Mapping) and not (hasattr(counts, "items") and hasattr(counts, "index")):
+        return counts, names
+    keys, values = _by_key(list(counts.items()))
+    return values, keys if names is None else names
+
+
+def _by_key(items: Sequence[tuple[Any, Any]]) -> tuple[list[str] | None, list[Any]]:
     """Names, where the keys are text, and the counts in the order of the classes."""
-    index = {class_index(key): count for key, count in counts.items()}
-    texts = [key for key in counts if isinstance(key, str)]
-    if len(texts) == len(counts):
-        return texts, list(counts.values())
+    index = {class_index(key): count for key, count in items}
+    texts = [key for key, _ in items if isinstance(key, str)]
+    if len(texts) == len(items):
+        return texts, [count for _, count in items]
     if texts or None in index:
-        other = next(key for key in counts if not isinstance(key, str) and (texts or class_index(key) is None))
+        other = next(key for key, _ in items if not isinstance(key, str) and (texts or class_index(key) is None))
         what = f"both {texts[0]!r} and {shown(other)}" if texts else shown(other)
         raise InvalidInput(f"the keys of counts must be class names, or the class indices 0 … k−1, got {what}")
     found = sorted(key for key in index if key is not None)
-    if len(found) < len(counts):
-        raise InvalidInput(f"the keys of counts must differ, got {len(counts)} for {len(found)} classes: a Counter "
+    if len(found) < len(items):
+        raise InvalidInput(f"the keys of counts must differ, got {len(items)} for {len(found)} classes: a Counter "
                            "takes every element of a tensor as another key, so count labels.tolist()")
     if found[0] < 0:
         raise InvalidInput(f"class indices must be 0 … k−1, got {found[0]} among the keys of counts: leave out labels "

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from jaxtyping import Float, Int
 import numpy as np
 
@@ -61,14 +63,16 @@ class Gram(DiagonalPlusLowRank):
         cosines = np.clip(self.block(rows, columns) / lengths, -1.0, 1.0)
         return np.where(np.equal.outer(rows, columns) & (lengths > 0), 1.0, cosines)
 
-    def distance(self, factor: Float[np.ndarray, "k d"]) -> float:
+    def distance(self, factor: Any) -> float:
         """‖WWᵀ/‖WWᵀ‖ − G/‖G‖‖_F to the Gram matrix of a measured factor; see `distance_between`.
 
         Parameters
         ----------
-        factor : (k, d) float array
-            W, one row per class.
+        factor : (k, d) float array or tensor, or Gram
+            W, one row per class; or another matrix of this form, which `distance_to` takes.
         """
+        if isinstance(factor, DiagonalPlusLowRank):
+            return self.distance_to(factor)
         return self.distance_between(factor, factor)
 
     def unit(self) -> Gram:

@@ -9,13 +9,13 @@ a million classes cost O(g r) to hold and O(g r²) to compare, never k × k.
 from __future__ import annotations
 
 from functools import cached_property
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from jaxtyping import Float, Int
 import numpy as np
 from scipy import sparse
 
-from neuralcollapse.checks import InvalidInput
+from neuralcollapse.checks import InvalidInput, float_array, require_finite
 from neuralcollapse.dense_products import inner_products, unit_distance
 from neuralcollapse.groups import Groups, group_equal
 from neuralcollapse.threads import one_blas_thread
@@ -153,7 +153,7 @@ class DiagonalPlusLowRank:
             overlap = mine.T @ (sizes[:, None] * theirs)
         return float(on_diagonal + np.sum((self.core @ overlap) * (overlap @ other.core)))
 
-    def distance_between(self, left: Float[np.ndarray, "k d"], right: Float[np.ndarray, "k d"]) -> float:
+    def distance_between(self, left: Any, right: Any) -> float:
         """‖L Rᵀ/‖L Rᵀ‖ − G/‖G‖‖_F for a product given by its factors, without a k × k matrix when k ≫ d.
 
         A distance near 0 needs rank k − 1, hence d ≥ k − 1: there k × k is no larger than the factors, and the
@@ -161,7 +161,7 @@ class DiagonalPlusLowRank:
 
         Parameters
         ----------
-        left, right : (k, d) float arrays
+        left, right : (k, d) float arrays or tensors
             float32 is converted to float64 block by block.
 
         Returns
@@ -172,18 +172,23 @@ class DiagonalPlusLowRank:
         Raises
         ------
         InvalidInput
-            Factors that do not have one row per class.
+            Factors that do not have one row of finite numbers per class.
         """
-        for factor in (left, right):
-            if factor.ndim != 2 or factor.shape[0] != self.k:
-                raise InvalidInput(f"a factor must have one row per class, expected ({self.k}, d), "
-                                   f"got {factor.shape}")
+        left, right = (self._factor(left),) * 2 if left is right else (self._factor(left), self._factor(right))
         if self.k <= max(DENSE_BELOW, 2 * left.shape[1]):
             return self.distance_to_product(left.astype(np.float64) @ right.astype(np.float64).T)
         inner, size = self._inner_with_product(left, right)
         if size == 0 or self.frobenius == 0:
             return float("nan")
         return float(np.sqrt(max(2 - 2 * inner / (size * self.frobenius), 0.0)))
+
+    def _factor(self, values: Any) -> Float[np.ndarray, "k d"]:
+        """One row of finite numbers per class, or InvalidInput."""
+        factor = float_array("a factor", values)
+        if factor.ndim != 2 or factor.shape[0] != self.k:
+            raise InvalidInput(f"a factor must have one row per class, expected ({self.k}, d), got {factor.shape}")
+        require_finite("a factor", factor)
+        return factor
 
     def distance_to_product(self, product: Float[np.ndarray, "k k"]) -> float:
         """The same for a product that was formed already."""

@@ -82,6 +82,18 @@ def test_watching_equals_measuring_what_the_head_saw(inputs, size):
         np.testing.assert_allclose(value, expected[name], rtol=1e-5, atol=1e-9, err_msg=name)
 
 
+def test_labels_may_be_an_array_a_list_or_whole_floats(inputs):
+    reports = []
+    for given in (LABELS, LABELS.numpy(), LABELS.tolist(), LABELS.double()):
+        torch.manual_seed(0)
+        model = network()
+        watch = Watch(model, COUNTS, head=model[3])
+        model(inputs)
+        watch.add(given)
+        reports.append(watch.end_epoch().scalars())
+    assert all(report == reports[0] for report in reports)
+
+
 def test_a_loader_is_measured_as_measure_model_does_and_dropout_is_off(inputs):
     model = network()
     watch = Watch(model, COUNTS)
@@ -183,6 +195,9 @@ def added(labels, epochs=1, **options):
 BAD = [
     (added(None), "nothing was measured in epoch 1: call add(labels) after each forward pass, or give end_epoch a data "
                   "loader"),
+    (lambda: Watch(network(), COUNTS).add(LABELS), "the head was never reached: run the model first, where a Probe is "
+                                                   "used alone inside `with probe:` (watched: 3)"),
+    (added(LABELS + 0.5), "labels must be whole numbers, got torch.float32 ([0.5, 0.5, 0.5, 0.5, 0.5])"),
     (added(LABELS[:7]), "labels must be one per row that the head saw, expected 40, got 7"),
     (added(LABELS, every=0), "every must be a whole number of epochs or 'log', got '0'"),
     (added(LABELS, every="linear"), "every must be a whole number of epochs or 'log', got 'linear'"),

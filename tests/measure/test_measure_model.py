@@ -1,6 +1,6 @@
 """Measuring a model equals measuring the features it computes, however they are labelled and batched."""
 
-from collections import UserDict
+from collections import Counter, UserDict
 
 from alike import assert_alike
 import numpy as np
@@ -374,13 +374,18 @@ def small(batches, counts=(20, 20, 20), **options):
      "features must be the head's input, (…, 8), got (2, 4)"),
     (lambda: small([X]), "batches must give (inputs, labels) or a dict with 'labels', got Tensor"),
     (lambda: small([(X, Y, Y)]), "batches must give (inputs, labels) or a dict with 'labels', got 3 parts"),
-    (lambda: small([{"x": X}]), "a batch that is a dict must hold 'labels', got x"),
+    (lambda: small([{"x": X}]), "a batch that is a dict must hold 'labels' or 'label', got x"),
     (lambda: small([{}], next_token=True), "a batch that is a dict must hold 'labels' or 'input_ids', got nothing"),
     (lambda: small([(X, Y[:1])]), "labels must have shape (2,), one per sample of the head's input, got (1,)"),
     (lambda: small([(SEQUENCE, Y)]), "labels must have shape (2, 5), one per sample of the head's input, got (2,)"),
     (lambda: small([(X, Y)], next_token=True),
      "labels must have shape (batch, sequence) with next_token=True, got (2,)"),
-    (lambda: small([(X, Y.float())]), "labels must be whole numbers, got torch.float32"),
+    (lambda: small([(X, Y + 0.5)]), "labels must be whole numbers, got torch.float32 ([0.5, 1.5])"),
+    (lambda: small([(X, Y / 0)]), "labels must be whole numbers, got torch.float32 ([nan, inf])"),
+    (lambda: small([(X, ["a", "b"])]), "labels must be whole numbers 0 … k−1, got <U1 (['a', 'b']): give class "
+     "indices, such as np.unique(labels, return_inverse=True)[1] has them"),
+    (lambda: measure_model(Small(), [(X, Y)], counts=COUNTS, head=nn.Linear(8, 3)),
+     "head must be a layer of the model or its name, got Linear"),
     (lambda: small([(X, Y + 2)]), "labels must be in 0 … 2, got 3 in batch 1"),
     (lambda: small([(X, Y), (X * torch.nan, Y)]), "features must be finite, got NaN or Inf in batch 2"),
     (lambda: small([(X, Y - 101)], ignore_index=-101), "labels must be in 0 … 2, got -100 in batch 1"),
@@ -400,6 +405,31 @@ def test_bad_input_gets_its_one_line(call, message):
     with pytest.raises(InvalidInput) as caught:
         call()
     assert str(caught.value) == message
+
+
+def test_labels_may_be_floats_that_are_whole_arrays_lists_or_called_label(data):
+    inputs, labels = data
+    model = Small()
+    expected = measure_model(model, [data], counts=COUNTS).to_dict()
+    for given in (labels.float(), labels.double(), labels.numpy(), labels.tolist()):
+        assert measure_model(model, [(inputs, given)], counts=COUNTS).to_dict() == expected
+    for name in ("label", "labels"):
+        assert measure_model(model, [{"x": inputs, name: labels}], counts=COUNTS).to_dict() == expected
+
+
+def test_the_head_may_be_given_as_the_layer_itself(data):
+    model = Small()
+    for layer, name in ((model.head, "head"), (model.auxiliary, "auxiliary")):
+        assert (measure_model(model, [data], counts=COUNTS, head=layer).to_dict()
+                == measure_model(model, [data], counts=COUNTS, head=name).to_dict())
+
+
+def test_counts_by_class_are_those_in_order(data):
+    model = Small()
+    expected = measure_model(model, [data], counts=[3, 2, 5]).to_dict()
+    assert measure_model(model, [data], counts=Counter({2: 5, 0: 3, 1: 2})).to_dict() == expected
+    named = measure_model(model, [data], counts={"a": 3, "b": 2, "c": 5})
+    assert (named.to_dict(), named.measured.names) == (expected, ("a", "b", "c"))
 
 
 def test_batches_that_are_gone_after_one_pass_are_not_taken_for_a_second(data, monkeypatch):

@@ -70,6 +70,14 @@ def test_lambda_eff_states_how_flat_its_minimum_is():
     assert np.all(noisy.distances[inside] <= 1.06 * noisy.distance)
 
 
+def test_lambda_eff_says_when_it_is_an_end_of_what_was_tried():
+    path = ridge_path([50, 50, 5, 5], points=30)
+    assert lambda_eff(path, *predict([50, 50, 5, 5]).factors()).edge == "smallest"
+    assert lambda_eff(path, *predict([50, 50, 5, 5], ridge=1.0).factors()).edge is None
+    short = ridge_path([50, 50, 5, 5], low=0.01, high=0.5, points=20)
+    assert lambda_eff(short, *predict([50, 50, 5, 5], ridge=2.0).factors()).edge == "largest"
+
+
 def test_the_balance_estimate_holds_at_a_solution():
     counts = np.array([10, 10, 1, 1])
     W, M = predict(counts, ridge=0.2).factors()
@@ -104,6 +112,10 @@ def test_collapse_safety_names_who_merges_and_what_is_safe():
     (lambda: ridge_path([5, 1], loss="mse"), "a path along the ridge is solved for the cross-entropies, got loss "
                                              "'mse': its geometry is in closed form, ask predict for any ridge"),
     (lambda: lambda_eff(ridge_path([5, 1], points=3)), "lambda_eff needs classifiers, embeddings or both, got neither"),
+    (lambda: lambda_eff(ridge_path([5, 1], points=3), np.zeros((2, 3))),
+     "lambda_eff needs classifiers that are not zero, and a path below total collapse"),
+    (lambda: lambda_eff(ridge_path([5, 1], points=3), np.eye(2), np.full((2, 2), np.nan)),
+     "a factor must be finite, got nan at position 0 (4 of 4 values)"),
     (lambda: lambda_eff(ridge_path([5, 1], points=3), np.eye(2), center="bogus"),
      "center must be one of classes, samples, none, got 'bogus'"),
     (lambda: predict([5, 1]).centred("bogus"), "center must be one of classes, samples, none, got 'bogus'"),

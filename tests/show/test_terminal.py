@@ -128,6 +128,17 @@ def test_several_measurements_are_sketched_in_order(width):
     assert "A sketch goes" not in printed(print_measurements, ["a", "b"], measurements[:2], width=width)
 
 
+def test_the_nearest_ridge_is_a_bound_at_the_end_of_what_was_tried_and_left_out_where_there_is_none():
+    W, M = predict([50, 50, 5, 5]).factors(d=8, seed=0)
+    labels = np.repeat(np.arange(4), [50, 50, 5, 5])
+    text = printed(print_measurement, measure(M[labels], labels, W), width=200)
+    assert "Nearest finite-ridge geometry: λ ≤ 0.000707 (the smallest tried), at distance 0.0779." in text
+    for features, weight in ((M[labels], 0 * W), (np.ones((110, 8)), W)):
+        measurement = measure(features, labels, weight)
+        assert measurement.lambda_eff() is None
+        assert "Nearest" not in printed(print_measurement, measurement, width=200)
+
+
 def test_no_sketch_where_the_encoding_has_no_blocks():
     narrow = Console(file=TextIOWrapper(BytesIO(), encoding="ascii"))
     assert sketch(narrow, np.arange(4.0)) == ""

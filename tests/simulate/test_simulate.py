@@ -305,7 +305,8 @@ def test_the_room_is_its_verb():
     ({"balance": 0}, "balance must be a positive number, got 0"),
     ({"scale": 0}, "scale must be a positive number, got 0"),
     ({"method": "heavy-ball", "momentum": 1.0}, "momentum must be in [0, 1), got 1.0"),
-    ({"momentum": 0.9}, "method 'gd' takes no momentum: known: delta, iota, temperature, weight"),
+    ({"momentum": 0.9}, "method 'gd' takes no momentum: heavy-ball, nesterov, adam, ngd, ngd-loss, sign, spectral, "
+     "muon, continuation, multipliers do"),
     ({"method": "ngd", "momemtum": 0.9},
      "method 'ngd' takes no momemtum: did you mean 'momentum'? known: delta, iota, momentum, temperature, weight"),
     ({"method": "sgd", "batch": 0}, "batch must be a whole number ≥ 1, got 0"),
@@ -351,7 +352,8 @@ def test_memory_beyond_the_budget_is_refused_before_anything_is_made():
         simulate(ClassCounts.step(10, 100, n_min=500), seeds=4096, memory="2 GB")
     needed = int(str(error.value).split("about ")[1].split(" MB")[0].replace(",", ""))
     assert str(error.value) == (f"this grid of 4096 runs needs about {needed:,} MB, more than the memory of 2,000 MB: "
-                                "raise memory, or ask for fewer runs")
+                                "raise memory, or ask for fewer runs, or start within-class symmetric "
+                                "(symmetric=True)")
     # W, H, Z and R alone hold 4096 · 252,500 · 40 numbers of 8 bytes.
     assert 300_000 < needed < 3_000_000
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import codecs
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from io import TextIOWrapper
 import json
 import sys
@@ -51,6 +53,24 @@ def _print_version(asked: bool) -> bool:
 def _root(version: Annotated[bool, typer.Option("--version", help="Print the version and exit.",
                                                 callback=_print_version, is_eager=True)] = False) -> None:
     pass
+
+
+@contextmanager
+def in_words_of_options(words: Mapping[str, str]) -> Iterator[None]:
+    """Around a command: its refusals name the options that were given, not the library's arguments.
+
+    Parameters
+    ----------
+    words : mapping
+        What the library says, to what the command line says in its place.
+    """
+    try:
+        yield
+    except InvalidInput as error:
+        message = str(error)
+        for argument, option in words.items():
+            message = message.replace(argument, option)
+        raise type(error)(message) from None
 
 
 def print_json(document: dict[str, Any]) -> None:

@@ -11,19 +11,22 @@ from rich.console import Console
 import typer
 
 from neuralcollapse.checks import InvalidInput, parse_numbers
-from neuralcollapse.cli.app import JSON, app, print_json
+from neuralcollapse.cli.app import JSON, app, in_words_of_options, print_json
 from neuralcollapse.cli.options import Counts, Labels, LongTail, Step, one_profile
 
 if TYPE_CHECKING:  # it loads torch
     from neuralcollapse.simulate import Progress
 
 MODEL, METHOD = "Model", "Method"
+_WORDS = {"step must": "--step-size must", "raise memory, or ask": "ask", "symmetric=True": "--symmetric",
+          "round them with .rounded()": "give whole ones"}
 _SECONDS_BETWEEN_LINES = 1.0
 
 
 @app.command(epilog="Examples:  neuralcollapse simulate --step k=10,ratio=100,n_min=1 --method multipliers --symmetric "
                     "--steps 2000   ·   neuralcollapse simulate --counts 10,10,1,1 --method nesterov --ridge 0.1,1 "
                     "--seeds 3 --out runs.npz")
+@in_words_of_options(_WORDS)
 def simulate(
     counts: Counts = None, step: Step = None, long_tail: LongTail = None, labels: Labels = None,
     method: Annotated[str, typer.Option(

@@ -9,7 +9,7 @@ from rich.console import Console
 import typer
 
 from neuralcollapse.checks import InvalidInput
-from neuralcollapse.cli.app import JSON, app, print_json
+from neuralcollapse.cli.app import JSON, app, in_words_of_options, print_json
 from neuralcollapse.cli.options import (
     Counts,
     FeaturePenalty,
@@ -28,6 +28,7 @@ PLAN = "Counts planner"
                     "neuralcollapse advise --counts 500,50,5 --goal 'symmetric geometry'   ·   "
                     "neuralcollapse advise runs/first   ·   neuralcollapse advise --counts 500,50,5 --more-of 2 "
                     "--angle 90")
+@in_words_of_options({"cls must": "--more-of must"})
 def advise(
     run: Annotated[Path | None, typer.Argument(help="A run folder: its counts, and a verdict on every class")] = None,
     counts: Counts = None, step: Step = None, long_tail: LongTail = None, labels: Labels = None,

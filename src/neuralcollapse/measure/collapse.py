@@ -15,6 +15,7 @@ from neuralcollapse.counts import ClassCounts
 from neuralcollapse.measure.decisions import DecisionCounts, decide_from_logits
 from neuralcollapse.measure.displays import metric_html
 from neuralcollapse.measure.heads import read_head
+from neuralcollapse.measure.labelled import whole_labels
 from neuralcollapse.measure.measurement import Measurement, finish
 from neuralcollapse.measure.merging import Moments, merged
 from neuralcollapse.measure.moments import ClassMoments
@@ -133,7 +134,7 @@ class CollapseMetric(Metric):
             What the head made of them, where it was computed anyway, in single precision or better; computed from the
             head when left out.
         """
-        features, labels, logits = self._flat(*map(_as_tensor, (features, labels, logits)))
+        features, labels, logits = self._flat(_as_tensor(features), whole_labels(labels), _as_tensor(logits))
         moments, decisions = self._accumulators()
         moments.update(features, labels)
         head = self._head[0]

@@ -69,26 +69,27 @@ def features_last(layer: nn.Module, values: Shaped[Tensor, ...]) -> Shaped[Tenso
     return values.movedim(1, -1) if over_positions(layer) and values.ndim > 2 else values
 
 
-def find_heads(model: nn.Module, head: str | None = None, classes: int | None = None) -> dict[str, nn.Module]:
+def find_heads(model: nn.Module, head: str | nn.Module | None = None,
+               classes: int | None = None) -> dict[str, nn.Module]:
     """The layers that may be the head, by name.
 
     Parameters
     ----------
     model : torch.nn.Module
-    head : str, optional
-        Name of the head, which may then be any layer with a matrix as its weight.
+    head : str or torch.nn.Module, optional
+        The head or its name; it may then be any layer with a matrix as its weight.
     classes : int, optional
         k: layers with this many outputs, where there are any.
 
     Raises
     ------
     InvalidInput
-        None at all, or no such name.
+        None at all, or no such layer.
     """
     layers = named_layers(model)
     linear = {name: layer for name, layer in layers.items() if _is_linear(layer)}
     if head is not None:
-        head = plain_name(head, layers)
+        head = _name_of(head, layers)
         if head not in layers or not _has_matrix(layers[head]):
             raise InvalidInput(f"head must name a linear layer of the model, got '{head}': "
                                f"{did_you_mean(head, linear)}")
@@ -98,6 +99,16 @@ def find_heads(model: nn.Module, head: str | None = None, classes: int | None = 
                            f"{type(model).__name__}: name the layer with its weight with "
                            "head= and what makes its input with features=")
     return {name: layer for name, layer in linear.items() if output_count(layer) == classes} or linear
+
+
+def _name_of(head: Any, layers: Mapping[str, nn.Module]) -> str:
+    """The name, without wrappers, of a head that is given by its name or is a layer itself."""
+    if isinstance(head, str):
+        return plain_name(head, layers)
+    name = next((name for name, layer in layers.items() if layer is head), None)
+    if name is None:
+        raise InvalidInput(f"head must be a layer of the model or its name, got {type(head).__name__}")
+    return name
 
 
 def several_heads(names: Iterable[str]) -> InvalidInput:

@@ -6,13 +6,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from jaxtyping import Float, Int, Shaped
+from jaxtyping import Float, Int
 import numpy as np
 import torch
 from torch import Tensor
 
-from neuralcollapse.checks import InvalidInput
+from neuralcollapse.checks import InvalidInput, as_array, check_labels, shown
 from neuralcollapse.counts import ClassCounts
+from neuralcollapse.given_counts import in_order
 from neuralcollapse.measure.decisions import LOGITS_AT_ONCE, Decided, Head, decide_from_logits
 from neuralcollapse.measure.passes import Block
 
@@ -37,11 +38,12 @@ class Classes:
 
     @classmethod
     def of(cls, counts: Any, names: Sequence[str] | None = None) -> Classes:
-        """From a ClassCounts or from numbers, one per output of the head, 0 for a class that never occurs."""
+        """From a ClassCounts or from numbers, one per output of the head (or by class), 0 for one that never occurs."""
         if isinstance(counts, ClassCounts | str):
             declared = ClassCounts.from_counts(counts, names)
             return cls(declared.k, declared)
-        values = counts.detach().cpu().numpy() if isinstance(counts, Tensor) else np.asarray(counts)
+        given, names = in_order(as_array(counts), names)
+        values = np.asarray(given)
         if values.ndim != 1 or values.dtype.kind not in "fiu" or values.all():
             declared = ClassCounts(values, names)
             return cls(declared.k, declared)
@@ -106,7 +108,21 @@ class Classes:
         return Decided(*(torch.cat(part) for part in zip(*parts, strict=True)))
 
 
-def labelled(features: Float[Tensor, "... d"], labels: Shaped[Tensor, ...],
+def whole_labels(labels: Any) -> Int[Tensor, ...]:
+    """Labels as a tensor of whole numbers, from floats too where they are whole; InvalidInput otherwise."""
+    try:
+        tensor = torch.as_tensor(labels)
+    except (TypeError, ValueError, RuntimeError):
+        check_labels(np.ravel(np.asarray(labels)))
+        raise
+    whole = not (tensor.is_floating_point() or tensor.is_complex()) or (
+        not tensor.is_complex() and bool((torch.isfinite(tensor) & (tensor == tensor.trunc())).all()))
+    if not whole:
+        raise InvalidInput(f"labels must be whole numbers, got {tensor.dtype} ({shown(tensor.flatten()[:5].tolist())})")
+    return tensor.long()
+
+
+def labelled(features: Float[Tensor, "... d"], labels: Any,
              logits: Float[Tensor, "... outputs"] | None, classes: Classes, *, head: Head | None = None,
              pool: bool = False, ignore_index: int = -100, next_token: bool = False) -> Block:
     """One row a labelled position.
@@ -114,7 +130,7 @@ def labelled(features: Float[Tensor, "... d"], labels: Shaped[Tensor, ...],
     Parameters
     ----------
     features : (..., d) tensor
-    labels : (...) tensor of whole numbers
+    labels : (...) tensor, array or list of whole numbers
         Shaped as the features' positions, or all of them in a row; (n,) where positions are pooled.
     logits : (..., outputs) tensor or None
         What the head made of the features.
@@ -133,9 +149,7 @@ def labelled(features: Float[Tensor, "... d"], labels: Shaped[Tensor, ...],
     InvalidInput
         Labels that are not whole numbers or do not fit the features' positions, or of a class without a count.
     """
-    if labels.is_floating_point() or labels.is_complex():
-        raise InvalidInput(f"labels must be whole numbers, got {labels.dtype}")
-    labels, positions = labels.to(features.device).long(), features.shape[:-1]
+    labels, positions = whole_labels(labels).to(features.device), features.shape[:-1]
     if pool and len(positions) > 1 and labels.shape == positions[:1]:
         features, logits = _pooled(features), None if logits is None else _pooled(logits)
     elif labels.shape != positions and labels.shape != (positions.numel(),):

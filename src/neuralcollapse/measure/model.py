@@ -34,7 +34,7 @@ FeaturesOf = Callable[[nn.Module, Any], Tensor]
 
 
 def measure_model(model: nn.Module, batches: Iterable[Any], *, counts: Any, names: Sequence[str] | None = None,
-                  head: str | None = None, features: str | FeaturesOf | None = None,
+                  head: str | nn.Module | None = None, features: str | FeaturesOf | None = None,
                   targets: Targets = ("seli", "etf"), center: str = "classes",
                   nc4: str | Measurement | None = SECOND_PASS, scatter: bool = True,
                   ignore_index: int = -100, next_token: bool = False,
@@ -51,16 +51,16 @@ def measure_model(model: nn.Module, batches: Iterable[Any], *, counts: Any, name
         processes, each of which must be given as many batches and measures its own.
     batches : iterable of (inputs, labels) or of dict
         Inputs are a tensor, a tuple of arguments or a dict of keywords. A dict, as Hugging Face's collators give, is
-        keywords beside its "labels". Gone through once, and a second time when the features do not fit in 256 MiB
-        (NC4 needs the means).
-    counts : ClassCounts, or (k,) array of numbers
-        The training counts: k, the predictions and the majority/minority split follow them. An array may hold zeros:
+        keywords beside its "labels" (or "label"). Gone through once, and a second time when the features do not fit in
+        256 MiB (NC4 needs the means).
+    counts : ClassCounts, or (k,) array of numbers or mapping to them
+        The training counts: k, the predictions and the majority/minority split follow them. Numbers may be zeros:
         classes that never occur are left out of head, decisions and targets, so that a vocabulary is measured on the
         tokens of its corpus.
     names : (k,) sequence of str, optional
         Class names, where `counts` has none; the classes' numbers when left out.
-    head : str, optional
-        Name of the classifying layer; found as in `Probe` when left out.
+    head : str or torch.nn.Module, optional
+        The classifying layer or its name; found as in `Probe` when left out.
     features : str or callable, optional
         Where the head's input comes from when the head itself cannot tell: the name of a module whose output it is,
         or a function (model, inputs) → features, (n, d) or (batch, sequence, d), that is called in place of the model.
@@ -103,6 +103,8 @@ def measure_model(model: nn.Module, batches: Iterable[Any], *, counts: Any, name
     classes = Classes.of(counts, names)
     if not isinstance(model, nn.Module):
         raise InvalidInput(f"model must be a torch.nn.Module, got {type(model).__name__}")
+    if not (hasattr(batches, "__iter__") or hasattr(batches, "__getitem__")):
+        raise InvalidInput(f"batches must be a DataLoader or a list of batches, got {type(batches).__name__}")
     place = torch.device(device) if device is not None else _device_of(model)
     run = _run_of(model, head, features, classes.outputs)
     with evaluating(model), hooks_firing():
@@ -115,7 +117,7 @@ def measure_model(model: nn.Module, batches: Iterable[Any], *, counts: Any, name
 class _Forwards:
     """The model's own forward pass, with a probe at its head."""
 
-    def __init__(self, model: nn.Module, head: str | None, features: str | None, outputs: int):
+    def __init__(self, model: nn.Module, head: str | nn.Module | None, features: str | None, outputs: int):
         self.model = unwrapped(model)
         self._probe = Probe(self.model, head, features, classes=outputs)
 
@@ -136,7 +138,7 @@ class _Forwards:
 class _Calls:
     """A function of the user's in place of the model."""
 
-    def __init__(self, model: nn.Module, head: str | None, features: FeaturesOf, outputs: int):
+    def __init__(self, model: nn.Module, head: str | nn.Module | None, features: FeaturesOf, outputs: int):
         self.model, self._features = unwrapped(model), features
         heads = find_heads(self.model, head, outputs)
         if len(heads) > 1:
@@ -153,7 +155,7 @@ class _Calls:
         return features, None
 
 
-def _run_of(model: nn.Module, head: str | None, features: str | FeaturesOf | None,
+def _run_of(model: nn.Module, head: str | nn.Module | None, features: str | FeaturesOf | None,
             outputs: int) -> _Forwards | _Calls:
     if features is None or isinstance(features, str):
         return _Forwards(model, head, features, outputs)
@@ -239,20 +241,21 @@ def _alone(features: Float[Tensor, "n d"]) -> Float[Tensor, "n d"]:
     return features if features.untyped_storage().nbytes() <= features.nbytes else features.clone()
 
 
-def _read(batch: Any, next_token: bool, ignore_index: int) -> tuple[Any, Shaped[Tensor, ...]]:
+def _read(batch: Any, next_token: bool, ignore_index: int) -> tuple[Any, Any]:
     """Inputs and labels of a batch."""
     if isinstance(batch, Mapping):
-        inputs = {name: value for name, value in batch.items() if name != "labels"}
-        if "labels" in batch:
-            return inputs, torch.as_tensor(batch["labels"])
+        named = "label" if "labels" not in batch and not next_token else "labels"  # a data set's own name for them
+        inputs = {name: value for name, value in batch.items() if name != named}
+        if named in batch:
+            return inputs, batch[named]
         if next_token and "input_ids" in batch:
             return inputs, _own_labels(batch, ignore_index)
-        wanted = "'labels' or 'input_ids'" if next_token else "'labels'"
+        wanted = "'labels' or 'input_ids'" if next_token else "'labels' or 'label'"
         raise InvalidInput(f"a batch that is a dict must hold {wanted}, got {', '.join(map(str, batch)) or 'nothing'}")
     if not isinstance(batch, list | tuple) or len(batch) != 2:
         given = f"{len(batch)} parts" if isinstance(batch, list | tuple) else type(batch).__name__
         raise InvalidInput(f"batches must give (inputs, labels) or a dict with 'labels', got {given}")
-    return batch[0], torch.as_tensor(batch[1])
+    return batch[0], batch[1]
 
 
 def _own_labels(batch: Mapping[str, Any], ignore_index: int) -> Shaped[Tensor, "b s"]:

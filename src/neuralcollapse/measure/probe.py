@@ -26,8 +26,8 @@ class Probe:
     ----------
     model : torch.nn.Module
         Wrapped (data parallel, fully sharded, compiled) or not: what is called inside `with probe:`.
-    head : str, optional
-        Name of the classifying layer, as in `model.named_modules()`.
+    head : str or torch.nn.Module, optional
+        The classifying layer, or its name as in `model.named_modules()`.
     features : str, optional
         Name of a module whose output is the head's input, for a head that is no module of its own (an embedding's
         weight used again): of several outputs `last_hidden_state`, or the first.
@@ -55,7 +55,7 @@ class Probe:
     (torch.Size([5, 8]), 3, True)
     """
 
-    def __init__(self, model: nn.Module, head: str | None = None, features: str | None = None,
+    def __init__(self, model: nn.Module, head: str | nn.Module | None = None, features: str | None = None,
                  classes: int | None = None):
         self._model, self._root = model, without_parallel(model)
         self._candidates = find_heads(model, head, classes)
@@ -192,7 +192,8 @@ class Probe:
         if self._ran:
             raise InvalidInput("the model ran without calling a layer that could be its head: name the module whose "
                                f"output the head takes with features=, and the head's weight with head= {watched}")
-        raise InvalidInput(f"the head was never reached: run the model inside `with probe:` {watched}")
+        raise InvalidInput("the head was never reached: run the model first, where a Probe is used alone inside "
+                           f"`with probe:` {watched}")
 
 
 class _Reached(NamedTuple):

@@ -14,6 +14,7 @@ from typing import NamedTuple
 from jaxtyping import Bool, Float
 import numpy as np
 
+from neuralcollapse.checks import InvalidInput
 from neuralcollapse.counts import ClassCounts, plain_number
 from neuralcollapse.gram import Gram
 from neuralcollapse.measure.measured import number
@@ -128,6 +129,11 @@ def judge(measurement: Measurement) -> Verdict:
     Verdict
         Kind "unknown", with the reason, where one of those is missing.
 
+    Raises
+    ------
+    InvalidInput
+        Anything but a Measurement, such as its `to_dict()`.
+
     References
     ----------
     papyan2020; fang2021; thrampoulidis2022.
@@ -144,6 +150,8 @@ def judge(measurement: Measurement) -> Verdict:
     >>> print(judge(measure(M[labels], labels, W)))
     minority collapse: Minority classifiers share one direction: mean minority cosine 1.00 where 0.08 is predicted. ...
     """
+    if not isinstance(measurement, Measurement):
+        raise InvalidInput(f"measurement must be what measure or measure_model gave, got {type(measurement).__name__}")
     why = _unknown(measurement)
     if why is not None:
         return Verdict(UNKNOWN, (why,))

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 from jaxtyping import Float
 import numpy as np
 from scipy.optimize import minimize_scalar
 
-from neuralcollapse.checks import InvalidInput, positive_number
+from neuralcollapse.checks import InvalidInput, float_array, positive_number
 from neuralcollapse.predict.geometry import Geometry
 from neuralcollapse.predict.path import RidgePath
 
+_END = 1.001  # λ this close to the end of a path is its end
 _FLAT = 1.05  # λ counts as fitting while its distance is within 5 % of the best
 
 
@@ -38,9 +40,15 @@ class RidgeEstimate:
     ridges: Float[np.ndarray, " p"]
     distances: Float[np.ndarray, " p"]
 
+    @property
+    def edge(self) -> str | None:
+        """"smallest" or "largest" where it is the end of the λ tried, and a better one may lie beyond; else None."""
+        if self.ridge <= self.ridges[0] * _END:
+            return "smallest"
+        return "largest" if self.ridge * _END >= self.ridges[-1] else None
 
-def lambda_eff(path: RidgePath, classifiers: Float[np.ndarray, "k d"] | None = None,
-               embeddings: Float[np.ndarray, "k d"] | None = None, center: str = "none") -> RidgeEstimate:
+
+def lambda_eff(path: RidgePath, classifiers: Any = None, embeddings: Any = None, center: str = "none") -> RidgeEstimate:
     """The λ whose geometry is nearest to measured classifiers and class means.
 
     Where `balance_ridge` disagrees with it, the run has not converged or the network is outside the model.
@@ -49,7 +57,7 @@ def lambda_eff(path: RidgePath, classifiers: Float[np.ndarray, "k d"] | None = N
     ----------
     path : RidgePath
         For the training counts and loss; the search is refined between its points.
-    classifiers, embeddings : (k, d) arrays, optional
+    classifiers, embeddings : (k, d) arrays or tensors, optional
         W and the class means; at least one.
     center : str
         What the class means were centred on: "classes", "samples" or "none"; the predicted ones are centred alike.
@@ -61,7 +69,7 @@ def lambda_eff(path: RidgePath, classifiers: Float[np.ndarray, "k d"] | None = N
     Raises
     ------
     InvalidInput
-        Neither classifiers nor embeddings, or another center.
+        Neither classifiers nor embeddings, one that is zero (class means: once centred) or not finite, another center.
 
     References
     ----------
@@ -76,7 +84,7 @@ def lambda_eff(path: RidgePath, classifiers: Float[np.ndarray, "k d"] | None = N
     0.2
     """
     given = {"classifiers": classifiers, "embeddings": embeddings}
-    factors = {name: np.asarray(factor, dtype=np.float64) for name, factor in given.items() if factor is not None}
+    factors = {name: float_array(name, factor) for name, factor in given.items() if factor is not None}
     if not factors:
         raise InvalidInput("lambda_eff needs classifiers, embeddings or both, got neither")
 
@@ -85,13 +93,22 @@ def lambda_eff(path: RidgePath, classifiers: Float[np.ndarray, "k d"] | None = N
         squares = [getattr(geometry, name).distance(factor) ** 2 for name, factor in factors.items()]
         return float(np.sqrt(np.mean(squares)))
 
-    return nearest_ridge(path, distance)
+    estimate = nearest_ridge(path, distance)
+    if estimate is None:
+        raise InvalidInput(f"lambda_eff needs {' and '.join(factors)} that are not zero, and a path "
+                           "below total collapse")
+    return estimate
 
 
-def nearest_ridge(path: RidgePath, distance: Callable[[Geometry], float]) -> RidgeEstimate:
-    """`lambda_eff` for a distance of one's own: a function of the geometry, NaN where it is zero."""
+def nearest_ridge(path: RidgePath, distance: Callable[[Geometry], float]) -> RidgeEstimate | None:
+    """`lambda_eff` for a distance of one's own: a function of the geometry, NaN where it is zero.
+
+    None where it is NaN at every λ.
+    """
     curve = np.array([distance(geometry) for geometry in path.geometries])
     known = np.where(np.isnan(curve), np.inf, curve)  # beyond total collapse there is no shape to compare
+    if not np.isfinite(known).any():
+        return None
     best = int(known.argmin())
     bracket = np.log(path.ridges[[max(best - 1, 0), min(best + 1, curve.size - 1)]])
     near = path.geometries[best].point

@@ -10,7 +10,7 @@ from typing import Any
 from jaxtyping import Float
 import numpy as np
 
-from neuralcollapse.checks import InvalidInput, check_center, did_you_mean, positive_number
+from neuralcollapse.checks import InvalidInput, check_center, did_you_mean, positive_number, whole_number
 from neuralcollapse.counts import ClassCounts, plain_number
 from neuralcollapse.gram import DiagonalPlusLowRank, Gram
 from neuralcollapse.predict.displays import geometry_html, geometry_line
@@ -172,7 +172,7 @@ class Geometry:
         Raises
         ------
         InvalidInput
-            d below the rank.
+            d below the rank, or not a whole number.
 
         References
         ----------
@@ -185,7 +185,7 @@ class Geometry:
         ((4, 8), True)
         """
         classifiers, means = self._factorised
-        d = self.rank if d is None else d
+        d = self.rank if d is None else whole_number("d", d)
         if d < self.rank:
             raise InvalidInput(f"d must be at least the rank of this geometry, {self.rank} for {self.k} classes, "
                                f"got {d}")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from neuralcollapse.checks import InvalidInput, OutsideTheory, positive_number
 from neuralcollapse.counts import ClassCounts
@@ -67,7 +67,7 @@ def target_geometries(targets: Targets, counts: ClassCounts) -> dict[str, Geomet
     Raises
     ------
     InvalidInput
-        As `target_geometry`; a geometry of another number of classes.
+        As `target_geometry`; geometries without names, or of another number of classes.
 
     Examples
     --------
@@ -77,6 +77,11 @@ def target_geometries(targets: Targets, counts: ClassCounts) -> dict[str, Geomet
     'ldt'
     """
     if not isinstance(targets, Mapping):
+        other = next((one for one in (listed(targets) if isinstance(targets, Iterable) else [targets])
+                      if not isinstance(one, str)), None)
+        if other is not None:
+            raise InvalidInput("targets must be names, or a mapping of names to geometries such as {'mine': geometry}, "
+                               f"got {type(other).__name__}")
         return {name: target_geometry(name, counts) for name in listed(targets)}
     for name, geometry in targets.items():
         if geometry.k != counts.k:

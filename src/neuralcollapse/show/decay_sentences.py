@@ -9,7 +9,7 @@ from neuralcollapse.predict.estimates import RidgeEstimate
 from neuralcollapse.show.decay import AlongDecay
 from neuralcollapse.show.path_figures import told
 from neuralcollapse.show.sentences import Sentence
-from neuralcollapse.show.wording import number, ratio
+from neuralcollapse.show.wording import at_ridge, number, ratio
 
 _AGREE = 1.25  # own and nearest λ within this factor agree
 _OUTSIDE = 0.15  # distance from which even the nearest geometry is not that of the network
@@ -31,7 +31,7 @@ def _nearest(found: AlongDecay) -> str:
     if _balanced(found):
         return ("With equal counts the geometry is the simplex ETF at every λ, so it does not tell which λ the network "
                 f"is at; it is {number(estimate.distance, 2)} away.")
-    text = (f"The network is nearest to the geometry at λ = {number(estimate.ridge)}, {number(estimate.distance, 2)} "
+    text = (f"The network is nearest to the geometry at λ {at_ridge(estimate)}, {number(estimate.distance, 2)} "
             f"away; {_within(found, estimate)}.")
     if estimate.distance > _OUTSIDE:
         text += " That is far: no λ describes this network well."

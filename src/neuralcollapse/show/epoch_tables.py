@@ -8,7 +8,7 @@ from neuralcollapse.predict import RidgeEstimate
 from neuralcollapse.show.markup import Table
 from neuralcollapse.show.palette import in_a_sentence
 from neuralcollapse.show.reading import PARTS, Reading
-from neuralcollapse.show.wording import number, percent
+from neuralcollapse.show.wording import at_ridge, number, percent
 
 _MEASURES: tuple[tuple[str, tuple[str, ...], Callable[[float | None], str]], ...] = (
     ("NC1, pseudo-inverse", ("measurement", "nc1", "pinv"), number),
@@ -51,7 +51,7 @@ def nearest_sentence(estimate: RidgeEstimate | None) -> str:
         return (" is not known here: it needs the Gram matrices of the epoch, which runs keep up to 200 classes, "
                 "and at most 40 different counts.")
     low, high = estimate.interval
-    return (f" = {number(estimate.ridge)}: the geometry predicted at this λ is the nearest to the network of this "
+    return (f" {at_ridge(estimate)}: the geometry predicted at this λ is the nearest to the network of this "
             f"epoch, at a distance of {number(estimate.distance)}; anywhere from {number(low)} to {number(high)} the "
             "distance is within 5 % of it.")
 

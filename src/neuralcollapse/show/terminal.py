@@ -21,6 +21,7 @@ from neuralcollapse.show.along import KINDS, event_line, summarise
 from neuralcollapse.show.class_axis import split_cosines
 from neuralcollapse.show.facts import PAIRS, norm_ratio
 from neuralcollapse.show.path_figures import limit_name
+from neuralcollapse.show.wording import at_ridge
 
 if TYPE_CHECKING:  # it loads torch, which a prediction can do without
     from neuralcollapse.measure import Measurement
@@ -113,8 +114,10 @@ def print_measurement(measurement: Measurement, console: Console) -> None:
     estimate = measurement.lambda_eff()
     if estimate is not None:
         low, high = estimate.interval
-        console.print(f"\nNearest finite-ridge geometry: λ = {estimate.ridge:.3g} (loss summed; {low:.2g} to "
-                      f"{high:.2g} fit within 5 %), at distance {estimate.distance:.3g}.", highlight=False)
+        fit = f"loss summed; {low:.2g} to {high:.2g} fit within 5 %"
+        known = f"= {estimate.ridge:.3g} ({fit})" if estimate.edge is None else at_ridge(estimate)
+        console.print(f"\nNearest finite-ridge geometry: λ {known}, at distance {estimate.distance:.3g}.",
+                      highlight=False)
 
 
 def print_measurements(names: Sequence[str], measurements: Sequence[Measurement], console: Console) -> None:

@@ -9,6 +9,8 @@ from typing import Any
 from jaxtyping import Float
 import numpy as np
 
+from neuralcollapse.predict import RidgeEstimate
+
 SYMBOL = re.compile(r"\b([DΣλ])_([A-Z])(?![A-Za-z])")
 """A letter with its index, such as D_W."""
 
@@ -132,6 +134,23 @@ def setting(value: Any) -> str:
     """
     return value if isinstance(value, str) else "–" if value is None else (
         f"{value:g}" if isinstance(value, float) else json.dumps(value, ensure_ascii=False, default=str))
+
+
+def at_ridge(estimate: RidgeEstimate) -> str:
+    """What follows the symbol λ: the nearest one, or that it is the end of those tried.
+
+    Examples
+    --------
+    >>> from neuralcollapse.predict import RidgeEstimate
+    >>> tried = np.array([0.001, 0.1, 10.0])
+    >>> at_ridge(RidgeEstimate(0.1, 0.01, (0.08, 0.2), tried, tried))
+    '= 0.100'
+    >>> at_ridge(RidgeEstimate(0.001, 0.01, (0.001, 0.2), tried, tried))
+    '≤ 0.00100 (the smallest tried)'
+    """
+    if estimate.edge is None:
+        return f"= {number(estimate.ridge)}"
+    return f"{'≤' if estimate.edge == 'smallest' else '≥'} {number(estimate.ridge)} (the {estimate.edge} tried)"
 
 
 def trend(epochs: Float[np.ndarray, " e"], values: Float[np.ndarray, " e"]) -> str:

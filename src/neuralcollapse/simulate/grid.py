@@ -94,7 +94,8 @@ def make_grid(counts: Any, method: str, axes: Mapping[str, Any], seeds: Any, opt
     known = {name: p.default for name, p in entry.parameters.items() if name not in ("model", "seeds")}
     for name in options:
         if name not in known and name not in PARAMETERS:
-            takes = did_you_mean(name, [*known, *PARAMETERS])
+            others = [other.name for other in METHODS if name in other.parameters]
+            takes = f"{', '.join(others)} do" if others else did_you_mean(name, [*known, *PARAMETERS])
             raise InvalidInput(f"method '{entry.name}' takes no {name}: {takes}")
     parameters = {name: value for name, value in options.items() if name in PARAMETERS and name not in known}
     listed: dict[str, Sequence[Any]] = {"profile": list(range(len(profiles)))}

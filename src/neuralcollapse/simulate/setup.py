@@ -119,8 +119,10 @@ def check_memory(setup: Setup, memory: Any) -> None:
     needed = bytes_needed(setup.grid, setup.loss, setup.d, n, setup.dtype.itemsize, setup.snapshots.size,
                           len(SCALARS) + len(TARGETS) * len(PARTS))
     if needed > budget:
-        raise InvalidInput(f"this grid of {len(setup.grid.cells)} runs needs about {needed / 1e6:,.0f} MB, more than "
-                           f"the memory of {budget / 1e6:,.0f} MB: raise memory, or ask for fewer runs")
+        alike = "" if setup.symmetric else ", or start within-class symmetric (symmetric=True)"
+        runs = f"{len(setup.grid.cells)} run{'' if len(setup.grid.cells) == 1 else 's'}"
+        raise InvalidInput(f"this grid of {runs} needs about {needed / 1e6:,.0f} MB, more than the memory of "
+                           f"{budget / 1e6:,.0f} MB: raise memory, or ask for fewer runs{alike}")
 
 
 def check_folder(folder: Path | None, resume: bool) -> None:

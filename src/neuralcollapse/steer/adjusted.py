@@ -124,6 +124,9 @@ class AdjustedCrossEntropy(nn.Module):
             outside 0 … k−1, mixed labels where each sample must have one, (on the CPU) a `num_items_in_batch` that is
             not positive.
         """
+        if not (isinstance(logits, Tensor) and isinstance(target, Tensor)):
+            raise InvalidInput("logits and labels must be tensors, got "
+                               f"{type(logits).__name__} and {type(target).__name__}")
         mixed = target.is_floating_point()
         self._check_kind(logits, target, mixed)
         if num_items_in_batch is not None:

@@ -9,13 +9,13 @@ from types import TracebackType
 from typing import Any
 import warnings
 
-from jaxtyping import Shaped
 from torch import Tensor, distributed, nn
 
 from neuralcollapse.checks import InvalidInput, shown
 from neuralcollapse.counts import ClassCounts
 from neuralcollapse.measure.callbacks.alert import MergingAlert, MinoritiesMerging
 from neuralcollapse.measure.collapse import CollapseMetric
+from neuralcollapse.measure.labelled import whole_labels
 from neuralcollapse.measure.measurement import Measurement
 from neuralcollapse.measure.model import measure_model
 from neuralcollapse.measure.probe import Probe
@@ -103,11 +103,13 @@ class Watch:
     """
 
     def __init__(self, model: nn.Module, counts: Any, *, log: Callable[[Report], object] | None = None,
-                 every: int | str = "log", epochs: int | None = None, head: str | None = None,
+                 every: int | str = "log", epochs: int | None = None, head: str | nn.Module | None = None,
                  targets: Targets = ("seli", "etf"), center: str = "classes", ignore_index: int = -100,
                  next_token: bool = False, alert: float | None = MERGED, stop: bool = False):
         if every != "log" and not (isinstance(every, int) and every >= 1):
             raise InvalidInput(f"every must be a whole number of epochs or 'log', got {shown(every)!r}")
+        if epochs is not None and not (isinstance(epochs, int) and epochs >= 1):
+            raise InvalidInput(f"epochs must be a whole number of at least 1, got {shown(epochs)!r}")
         self.counts, self.log, self.every, self.epochs = ClassCounts.from_counts(counts), log, every, epochs
         self.next_token, self.stop, self.stopped = next_token, stop, False
         self._alert = None if alert is None else MergingAlert(alert)
@@ -135,15 +137,15 @@ class Watch:
             scheduled = self.epoch % int(self.every) == 0
         return scheduled or self.epoch == self.epochs
 
-    def add(self, labels: Shaped[Tensor, "*positions"]) -> None:
+    def add(self, labels: Any) -> None:
         """The labels of the forward pass just made; costs nothing in an epoch that is not measured.
 
         Parameters
         ----------
-        labels : (n,) or (batch, sequence) tensor of whole numbers
+        labels : (n,) or (batch, sequence) tensor, array or list of whole numbers
         """
         if self._attached:
-            self._update(labels)
+            self._update(whole_labels(labels))
 
     def end_epoch(self, batches: Iterable[Any] | None = None) -> Report | None:
         """The report of this epoch, None where it is not measured; the next one begins.

@@ -67,7 +67,7 @@ class CollapseCallback(TrainerCallback):
     def on_train_begin(self, args: Any, state: Any, control: Any, model: Any = None, **kwargs: Any) -> None:
         """Find the head, and listen for the labels that the model is given."""
         self.reports = []
-        self._watch = Watch(model, self.counts, **self._options | {"epochs": ceil(args.num_train_epochs)})
+        self._watch = Watch(model, self.counts, **self._options | {"epochs": ceil(args.num_train_epochs) or None})
         if self.on == "training":
             self._hook = model.register_forward_pre_hook(self._hear, with_kwargs=True)
 
