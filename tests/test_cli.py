@@ -830,6 +830,17 @@ def test_bad_input_in_a_process_of_its_own(bad_files, args, message):
     assert run(*args, cwd=bad_files) == (2, "", f"neuralcollapse: {message}\n")
 
 
+@pytest.mark.parametrize(("options", "told"), [
+    (["--ridge", "1"], "At λ = 1; certified, relative duality gap "),
+    (["--ridge", "1", "--bias", "--weight", "1,1,2,2"], "At λ = 1 with class weights, a head bias; certified, "),
+    (["--loss", "mse", "--ridge", "3"], "With a ridge λ: the rarest classes vanish from λ = 2.236 on"),
+    (["--loss", "ldt", "--delta", "4,4,2,2"], "With label temperatures, in the limit λ → 0."),
+    (["--ridge", "30"], "All classes have vanished: the ridge is too large for any of them."),
+])
+def test_a_prediction_says_what_it_is_of(cli, options, told):
+    assert told in cli("predict", "--counts", "50,50,5,5", *options).out
+
+
 def test_several_targets(cli, inputs):
     one = json.loads(cli("measure", "good.npz", "--target", "etf", "--json").out)
     two = json.loads(cli("measure", "good.npz", "--target", "seli", "--target", "etf", "--json").out)

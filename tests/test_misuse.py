@@ -21,6 +21,7 @@ calls = {
     "loss": lambda: nc.VSLoss.ce(C)(X, y),
     "factors": lambda: nc.predict(C).factors(d=8.5),
     "watch": lambda: nc.Watch(model, C, epochs=0),
+    "train": lambda: nc.train({"epochs": 2}, "never"),
     "watch head": lambda: nc.Watch(model, C, head=3),
 }
 for name, call in calls.items():
@@ -38,6 +39,7 @@ judge: measurement must be what measure or measure_model gave, got dict
 loss: logits and labels must be tensors, got ndarray and ndarray
 factors: d must be a whole number, got '8.5'
 watch: epochs must be a whole number of at least 1, got '0'
+train: train needs a TrainConfig, got dict: give TrainConfig(…)
 watch head: head must be a layer of the model or its name, got int
 """
 

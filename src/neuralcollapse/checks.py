@@ -51,6 +51,11 @@ def shown(value: Any, limit: int = 60) -> str:
     return text if len(text) <= limit else text[: limit - 1] + "…"
 
 
+def counted(number: int, what: str) -> str:
+    """"1 run", "2 runs", "1,200 runs"."""
+    return f"{number:,} {what}{'' if number == 1 else 's'}"
+
+
 UNREADABLE: tuple[type[Exception], ...] = (OSError, ValueError, TypeError, EOFError, KeyError, RuntimeError,
                                            zipfile.BadZipFile, zlib.error)
 """What reading a broken or foreign file of arrays can raise."""

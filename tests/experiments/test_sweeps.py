@@ -255,7 +255,7 @@ def test_a_cluster_trains_the_same_and_goes_on_without_a_killed_worker(undisturb
     assert [(cell.name, cell.state) for cell in cells] == [(name, "done") for name in NAMES]
     for name in NAMES:
         assert untimed(out / name) == untimed(undisturbed / name)
-    bad = {"base": BASE | {"model": "mpl"}}
+    bad = {"base": BASE | {"model": "mpl"}, "seeds": 1}
     with pytest.raises(InvalidInput, match=r"^unknown model 'mpl': did you mean 'mlp'\? known: "):
         sweep(bad, tmp_path / "bad", scheduler=address)
 

@@ -150,7 +150,7 @@ def test_a_run_is_followed_while_it_is_written(chromium, make_run, save_run, tmp
         writer.append(record)
         return record
 
-    with served([path]) as address, watched_page(chromium) as page:
+    with writer.held(), served([path]) as address, watched_page(chromium) as page:
         page.goto(f"{address}runs")
         shows(page, first.history[-1])
         expect(row(page, "live")).to_contain_text("epoch 2 of 128")

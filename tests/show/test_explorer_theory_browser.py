@@ -209,7 +209,7 @@ def test_copying(chromium, address):
 
 def test_what_cannot_be_is_said_in_the_page(page):
     fill(page, "k", "1")
-    expect(page.locator("#theory-messages")).to_contain_text("K must be a whole number from 2 to 1,000,000, got 1")
+    expect(page.locator("#theory-messages")).to_contain_text("k must be a whole number from 2 to 1,000,000, got 1")
     fill(page, "k", "5")
     expect(page.locator("#theory-messages")).to_contain_text("of 5 classes, the share nearest to 0.5")
     fill(page, "minority", "0.4")

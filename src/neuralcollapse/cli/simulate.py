@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from rich.console import Console
 import typer
 
-from neuralcollapse.checks import InvalidInput, parse_numbers
+from neuralcollapse.checks import InvalidInput, counted, parse_numbers
 from neuralcollapse.cli.app import JSON, app, in_words_of_options, print_json
 from neuralcollapse.cli.options import Counts, Labels, LongTail, Step, one_profile
 
@@ -119,5 +119,5 @@ def _reporter() -> Callable[[Progress], None]:
             typer.echo(f"{name} diverged: stopped (found after step {at.diverged[name]:,})", err=True)
         if now - told[0] >= _SECONDS_BETWEEN_LINES:
             told[0] = now
-            typer.echo(f"step {at.step:,} of {at.steps:,}, {at.running} runs", err=True)
+            typer.echo(f"step {at.step:,} of {at.steps:,}, {counted(at.running, 'run')}", err=True)
     return report

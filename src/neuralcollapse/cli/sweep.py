@@ -85,5 +85,6 @@ def compare(
         print_json({"runs": len(found.runs), "problems": found.problems, "differing": found.differing,
                     "table": str(table), "report": str(page)})
     else:
-        typer.echo(f"{len(found.runs)} runs, which differ in {', '.join(found.differing) or 'nothing'}")
+        typer.echo("1 run" if len(found.runs) == 1 else
+                   f"{len(found.runs)} runs, which differ in {', '.join(found.differing) or 'nothing'}")
         typer.echo(f"Table:  {table}\nReport: {page}")

@@ -26,7 +26,7 @@ import numpy as np
 from safetensors import numpy as safetensors
 import yaml
 
-from neuralcollapse.checks import InvalidInput, shown
+from neuralcollapse.checks import InvalidInput, counted, shown
 from neuralcollapse.counts import ClassCounts
 from neuralcollapse.experiments.displays import run_html
 from neuralcollapse.experiments.run_files import (
@@ -304,11 +304,6 @@ def last_epoch(history: Sequence[Mapping[str, Any]], epochs: Any) -> Any:
     return (terminal or {}).get("last_epoch") or epochs
 
 
-def epochs_measured(number: int) -> str:
-    """So many measured epochs, in words."""
-    return f"{number:,} measured epoch{'' if number == 1 else 's'}"
-
-
 def require_free(path: str | Path) -> None:
     """Raise InvalidInput when a new run in `path` would overwrite something."""
     folder = Path(path)
@@ -324,7 +319,8 @@ def require_free(path: str | Path) -> None:
     if measured:
         finished = Run.open(path).finished
         raise InvalidInput(f"'{path}' holds {'a finished' if finished else 'an unfinished'} run with "
-                           f"{epochs_measured(measured)}: {'' if finished else 'resume it, or '}choose another folder")
+                           f"{counted(measured, 'measured epoch')}: "
+                           f"{'' if finished else 'resume it, or '}choose another folder")
 
 
 def _prefix(epoch: int) -> str:

@@ -15,14 +15,14 @@ import numpy as np
 import torch
 
 from neuralcollapse import __version__
-from neuralcollapse.checks import InvalidInput, shown
+from neuralcollapse.checks import InvalidInput, counted, shown
 from neuralcollapse.experiments.checkpoint import pack, unpack
 from neuralcollapse.experiments.clock import Clock
 from neuralcollapse.experiments.config import TrainConfig
 from neuralcollapse.experiments.data import load_data
 from neuralcollapse.experiments.frozen import Frozen
 from neuralcollapse.experiments.processes import from_first, join_processes, lost_processes_named, rank
-from neuralcollapse.experiments.run import FORMAT, GRAMS_UP_TO, Run, RunFolder, epochs_measured, require_free
+from neuralcollapse.experiments.run import FORMAT, GRAMS_UP_TO, Run, RunFolder, require_free
 from neuralcollapse.experiments.session import Session, reproducible
 from neuralcollapse.measure.sharing import processes
 from neuralcollapse.rooms import open_room
@@ -95,6 +95,8 @@ def train(config: TrainConfig | None, out: str | Path, resume: bool = False,
             return run
     elif config is None:
         raise InvalidInput("train needs a configuration, got none and nothing to resume")
+    elif not isinstance(config, TrainConfig):
+        raise InvalidInput(f"train needs a TrainConfig, got {type(config).__name__}: give TrainConfig(…)")
     else:
         require_free(out)
     # Before the data: a device that the processes cannot share is refused at once, and `reproducible` keeps the random
@@ -195,7 +197,7 @@ def _read(folder: RunFolder, session: Session, held: ExitStack) -> tuple[bytes |
                            "run was trained on any more")
     if not folder.checkpoint.is_file():
         if run.history:
-            raise InvalidInput(f"cannot resume '{out}': it has {epochs_measured(len(run.history))} and no "
+            raise InvalidInput(f"cannot resume '{out}': it has {counted(len(run.history), 'measured epoch')} and no "
                                "checkpoint")
         return None, []
     try:

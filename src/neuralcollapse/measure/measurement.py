@@ -94,14 +94,16 @@ class Measurement:
     def lambda_eff(self, points: int = 40) -> RidgeEstimate | None:
         """The ridge whose cross-entropy geometry is nearest to the measured one, refined between `points` of a path.
 
-        None without a head, with a class that has no sample, where all weights are zero or all class means equal, or
-        above 40 distinct counts (a path is then slow: call `ridge_path` and `lambda_eff` of the predict room yourself).
+        None without a head, with a class that has no sample, where all weights are zero or all class means equal (to
+        within what can be squared), or above 40 distinct counts (a path is then slow: call `ridge_path` and
+        `lambda_eff` of the predict room yourself).
         """
         measured = self.measured
         means = measured.centred_means
         if measured.weight is None or means is None or np.unique(measured.seen).size > _PATH_BELOW:
             return None
-        if not (measured.weight.any() and means.any()):
+        grams = self.grams()
+        if not (grams["classifiers"].any() and grams["embeddings"].any()):
             return None
         geometry = next(iter(measured.targets.values()), None)
         path = ridge_path(measured.seen if geometry is None else geometry.counts, points=points)

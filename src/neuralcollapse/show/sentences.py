@@ -11,6 +11,7 @@ import shlex
 
 import numpy as np
 
+from neuralcollapse.checks import counted
 from neuralcollapse.show.facts import (
     accuracy_gap,
     lengths,
@@ -92,16 +93,13 @@ def _terminal(reading: Reading) -> str:
     if phase is None:
         return ""
     if phase.zero_error is None:
-        return (f"Training error never reached zero in {_epochs(reading.last_epoch)}, so there was no terminal phase."
+        return (f"Training error never reached zero in {counted(reading.last_epoch, 'epoch')}, so there was no "
+                "terminal phase."
                 if reading.finished else "Training error has not been zero yet; the terminal phase begins when it is.")
     start = f"Training error was first zero after epoch {phase.zero_error}; the terminal phase"
     if not reading.finished:
         return f"{start} goes on until epoch {reading.planned_epochs}."
-    return f"{start} lasted {_epochs(reading.last_epoch - phase.zero_error)}."
-
-
-def _epochs(number_of: int) -> str:
-    return f"{number_of:,} epoch{'' if number_of == 1 else 's'}"
+    return f"{start} lasted {counted(reading.last_epoch - phase.zero_error, 'epoch')}."
 
 
 def _labels(reading: Reading) -> str:

@@ -29,6 +29,7 @@ if TYPE_CHECKING:  # it loads torch, which a prediction can do without
 _CLASSES_LISTED = 20
 _EPOCHS, _WIDEST = 3, 40  # files from which their course is sketched, and the width of a sketch
 _ROWS, _ZERO = 12, 1e-9
+_ROUNDING = 1e-12  # cosines below are zero
 _SHAPE = 6  # values from which a sketch says more than the numbers
 # What several measurements are told apart by, and where in `Measurement.to_dict` it is.
 _EPOCH_NUMBERS = {
@@ -44,6 +45,9 @@ def print_geometry(geometry: Geometry, console: Console) -> None:
     one_by_one = counts.k <= _CLASSES_LISTED
     _title(console, f"Predicted geometry: {geometry.loss}, {counts.k:,} classes, n = {counts.n:,}, "
                    f"ratio {counts.ratio:g}")
+    told = _asked_for(geometry)
+    if told:
+        console.print(told, highlight=False)
     w, m = geometry.classifiers.norms, geometry.embeddings.norms
     print_table(console, ["class" if one_by_one else "one class of", "samples", "‖w‖", "‖μ‖"], [
         [counts.names[c] if one_by_one else f"{groups.sizes[groups.index[c]]:,}", f"{counts.values[c]:,g}",
@@ -55,20 +59,51 @@ def print_geometry(geometry: Geometry, console: Console) -> None:
                         {"‖w‖": (w[many_to_few],), "‖μ‖": (m[many_to_few],)})
     console.print()
     cosines = [split_cosines(gram, counts.minority) for gram in (geometry.classifiers, geometry.embeddings)]
-    print_table(console, ["mean cosine of", "classifiers", "embeddings"], [
-        [label, *(number(part[key]) for part in cosines)] for key, label in PAIRS if cosines[0][key] is not None])
-    merge, total = (geometry.thresholds[key] for key in ("minority_collapse", "total_collapse"))
-    if total is not None:
-        shared = (counts.groups.sizes[:-1] > 1).any()
-        first = "" if merge is None else (f"{'equal classes merge' if shared else 'a dimension is lost'} "
-                                          f"from λ = {merge:.4g} on, ")
-        console.print(f"\nWith a ridge λ: {first}all vanish from λ = {total:.4g} on.")
+    if w.any():
+        print_table(console, ["mean cosine of", "classifiers", "embeddings"], [
+            [label, *(_cosine(part[key]) for part in cosines)] for key, label in PAIRS if cosines[0][key] is not None])
+    else:
+        console.print("All classes have vanished: the ridge is too large for any of them.")
+    _print_thresholds(geometry, console)
     if geometry.norm is not None:
         console.print(f"\nMargin {geometry.margin:.6g} in the {geometry.norm} norm; this geometry is "
                       f"{'the only one' if geometry.unique else 'one of many'} that attains it"
-                      + ("" if geometry.gap is None else f" (certified: gap {geometry.gap:.0e})") + ".",
+                      + ("" if geometry.gap is None else f" (certified: gap {_gap(geometry.gap)})") + ".",
                       highlight=False)
     console.print(f"\nAssumes {geometry.assumes}. Source: {', '.join(geometry.source)}.", style="dim")
+
+
+def _asked_for(geometry: Geometry) -> str:
+    """What the prediction is of, where it is more than a loss in its limit."""
+    of = geometry.parameters
+    parts = [] if of is None else [name for name, value in (
+        ("class weights", of.weight), ("label temperatures" if of.by_label else "class temperatures", of.temperature),
+        ("offsets", of.offset)) if value is not None]
+    if geometry.bias:
+        parts.append("a head bias")
+    with_what = f"with {', '.join(parts)}" if parts else ""
+    if geometry.ridge is None:
+        return f"{with_what[:1].upper()}{with_what[1:]}, in the limit λ → 0." if parts else ""
+    where = " ".join(filter(None, (f"At λ = {geometry.ridge:.4g}", with_what)))
+    return f"{where}{'' if geometry.gap is None else f'; certified, relative duality gap {_gap(geometry.gap)}'}."
+
+
+def _print_thresholds(geometry: Geometry, console: Console) -> None:
+    merge, total = (geometry.thresholds[key] for key in ("minority_collapse", "total_collapse"))
+    if total is None:
+        return
+    what = ("the rarest classes vanish" if geometry.parameters is None else "equal classes merge"
+            if (geometry.counts.groups.sizes[:-1] > 1).any() else "a dimension is lost")
+    first = "" if merge is None else f"{what} from λ = {merge:.4g} on, "
+    console.print(f"\nWith a ridge λ: {first}all vanish from λ = {total:.4g} on.")
+
+
+def _gap(gap: float) -> str:
+    return "0" if gap == 0 else f"{gap:.0e}"
+
+
+def _cosine(value: float | None) -> str:
+    return number(0.0 if value is not None and abs(value) < _ROUNDING else value)
 
 
 def print_safety(safety: CollapseSafety, console: Console) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from neuralcollapse.checks import counted
 from neuralcollapse.notebook import card, number, spread, table
 from neuralcollapse.predict.geometry import PARTS
 
@@ -20,6 +21,6 @@ def simulation_html(runs: Simulation) -> str:
              *(number(float(runs[f"{runs.target}/{part}"][c, -1])) for part in PARTS)]
             for c in spread(range(len(runs)), _ROWS)]
     few = "" if len(runs) <= _ROWS else f" {_ROWS} of them are shown."
-    return card(f"Simulated: {runs.method} on {runs.loss}, {len(runs):,} runs of {runs.steps[-1]:,} gradients",
+    return card(f"Simulated: {runs.method} on {runs.loss}, {counted(len(runs), 'run')} of {runs.steps[-1]:,} gradients",
                 table(["run", *varying, *PARTS], rows),
-                note=f"Last distances to {runs.target}; {len(runs.diverged)} runs diverged.{few}")
+                note=f"Last distances to {runs.target}; {len(runs.diverged)} diverged.{few}")

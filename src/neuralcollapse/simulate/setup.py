@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from neuralcollapse.checks import InvalidInput, shown
+from neuralcollapse.checks import InvalidInput, counted, shown
 from neuralcollapse.simulate.grid import Grid, bytes_needed, parse_bytes, whole_number
 from neuralcollapse.simulate.loss import TrainedLoss
 from neuralcollapse.simulate.model import FreeModel
@@ -120,7 +120,7 @@ def check_memory(setup: Setup, memory: Any) -> None:
                           len(SCALARS) + len(TARGETS) * len(PARTS))
     if needed > budget:
         alike = "" if setup.symmetric else ", or start within-class symmetric (symmetric=True)"
-        runs = f"{len(setup.grid.cells)} run{'' if len(setup.grid.cells) == 1 else 's'}"
+        runs = counted(len(setup.grid.cells), "run")
         raise InvalidInput(f"this grid of {runs} needs about {needed / 1e6:,.0f} MB, more than the memory of "
                            f"{budget / 1e6:,.0f} MB: raise memory, or ask for fewer runs{alike}")
 

@@ -12,7 +12,7 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
-from neuralcollapse.checks import shown
+from neuralcollapse.checks import counted, shown
 from neuralcollapse.experiments.records import look
 from neuralcollapse.experiments.sweeps.running import CellState
 from neuralcollapse.notebook import number
@@ -107,7 +107,8 @@ class SweepProgress:
 def summary(cells: Sequence[CellState]) -> str:
     """How many cells are in which state."""
     count = Counter(cell.state for cell in cells)
-    return f"{len(cells)} cells: " + ", ".join(f"{count[state]} {state}" for state in _STATES if count[state])
+    states = ", ".join(f"{count[state]} {state}" for state in _STATES if count[state])
+    return f"{counted(len(cells), 'cell')}: {states}"
 
 
 def _why(cell: CellState) -> str:
