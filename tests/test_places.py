@@ -6,6 +6,7 @@ import shutil
 import stat
 import subprocess
 import sys
+import zipfile
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ import yaml
 from neuralcollapse.checks import InvalidInput
 from neuralcollapse.experiments import Run, TrainConfig, sweep
 from neuralcollapse.experiments.train import train
+from neuralcollapse.label_files import counts_from_file
 from neuralcollapse.measure import Snapshot, measure_file
 from neuralcollapse.simulate import simulate
 
@@ -117,6 +119,24 @@ def test_a_message_is_one_line_whatever_it_quotes(tmp_path):
     with pytest.raises(InvalidInput, match=r"features missing, got fea \[31m tures$"):
         measure_file(path)
     assert str(InvalidInput("λ  must  be")) == "λ  must  be"
+
+
+@pytest.mark.parametrize("name", ["labels.npy", "features.npz"])
+def test_a_header_that_numpy_cannot_parse_is_one_line(tmp_path, name):
+    """Found by fuzzing: an open bracket sends NumPy's reader of old headers into an error of Python's tokenizer."""
+    header = b"{'descr': '<i8', 'fortran_order': False, 'shape': (3L\n"
+    content = b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little") + header
+    path = tmp_path / name
+    if name.endswith("npz"):
+        with zipfile.ZipFile(path, "w") as archive:
+            archive.writestr("features.npy", content)
+            archive.writestr("labels.npy", content)
+        with pytest.raises(InvalidInput, match=r"^'features.npz' cannot be read as .npz arrays: "):
+            measure_file(path)
+    else:
+        path.write_bytes(content)
+        with pytest.raises(InvalidInput, match=r"^'labels.npy' cannot be read as labels: "):
+            counts_from_file(path)
 
 
 # -- folders that vanish ------------------------------------------------------------------------------

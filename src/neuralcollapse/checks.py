@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from difflib import get_close_matches
 import re
+from tokenize import TokenError
 from typing import Any
 import zipfile
 import zlib
@@ -57,7 +58,7 @@ def counted(number: int, what: str) -> str:
 
 
 UNREADABLE: tuple[type[Exception], ...] = (OSError, ValueError, TypeError, EOFError, KeyError, RuntimeError,
-                                           zipfile.BadZipFile, zlib.error)
+                                           zipfile.BadZipFile, zlib.error, TokenError)
 """What reading a broken or foreign file of arrays can raise."""
 
 
