@@ -23,6 +23,7 @@ from typing import Any
 from jaxtyping import Bool, Int, UInt8
 import numpy as np
 
+from neuralcollapse.checks import UNREADABLE
 from neuralcollapse.experiments.data.images import DecodedImages
 from neuralcollapse.experiments.data.lazy import chunks
 from neuralcollapse.experiments.data.samples import Rows
@@ -93,7 +94,7 @@ class _Cache:
         """Which images are in it."""
         try:
             held = np.load(self.folder / _HELD, allow_pickle=False)
-        except (OSError, ValueError, EOFError):
+        except UNREADABLE:
             held = np.zeros(0, bool)
         return held if held.shape == (len(self._images),) else np.zeros(len(self._images), bool)
 

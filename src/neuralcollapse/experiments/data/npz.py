@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import zipfile
-
 from jaxtyping import Shaped
 import numpy as np
 
-from neuralcollapse.checks import InvalidInput, shown
+from neuralcollapse.checks import UNREADABLE, InvalidInput, shown
 from neuralcollapse.experiments.data.labels import encode_labels
 from neuralcollapse.experiments.data.samples import DATASETS, Samples
 
@@ -44,7 +42,7 @@ def read_npz(path: str) -> dict[str, np.ndarray]:
             return {name: archive[name] for name in archive.files}
     except OSError as error:
         raise InvalidInput(f"cannot read the data set '{path}': {error.strerror or shown(error)}") from None
-    except (ValueError, EOFError, AttributeError, TypeError, zipfile.BadZipFile):
+    except UNREADABLE:
         raise InvalidInput(f"the data set '{path}' must be an .npz file of plain arrays, nothing pickled: "
                            "it could not be read as one") from None
 
