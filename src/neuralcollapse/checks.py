@@ -57,8 +57,8 @@ def counted(number: int, what: str) -> str:
     return f"{number:,} {what}{'' if number == 1 else 's'}"
 
 
-UNREADABLE: tuple[type[Exception], ...] = (OSError, ValueError, TypeError, EOFError, KeyError, RuntimeError, AttributeError,
-                                           zipfile.BadZipFile, zlib.error, TokenError)
+UNREADABLE: tuple[type[Exception], ...] = (OSError, ValueError, TypeError, EOFError, KeyError, RuntimeError,
+                                           AttributeError, zipfile.BadZipFile, zlib.error, TokenError)
 """What reading a broken or foreign file of arrays can raise."""
 
 
