@@ -490,9 +490,9 @@ def test_colours_in_a_terminal_unless_NO_COLOR(inputs, args, no_color):
 
 
 def known(*names):
-    """Each once, the first twenty."""
+    """Each once, the first forty."""
     names = sorted(set(names))
-    return ", ".join(names[:20]) + (f", … ({len(names) - 20} more)" if len(names) > 20 else "")
+    return ", ".join(names[:40]) + (f", … ({len(names) - 40} more)" if len(names) > 40 else "")
 
 
 LOSSES = known(*GEOMETRIES.names)

@@ -20,7 +20,7 @@ import numpy as np
 # Powers of ten within which n_c/δ_c² and the ratio of two of them stay far from overflow.
 _DECADES = 40
 
-_NAMED = 20  # names that a message lists
+_NAMED = 40  # names that a message lists: the settings of a run, and fewer than the sources of `cite`
 
 CENTERS = ("classes", "samples", "none")
 """What class means can be taken about: their mean, that of all samples, the origin."""
