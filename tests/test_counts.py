@@ -129,7 +129,7 @@ BAD = [
     (lambda: ClassCounts.from_labels([1, 2, 2, 3]), "every class needs a sample, and class 0 has none: labels count "
                                                     "from 0, and the smallest one here is 1"),
     (lambda: ClassCounts.from_labels(["a"]), "labels must be whole numbers 0 … k−1, got <U1 (['a']): give class "
-                                             "indices, such as np.unique(labels, return_inverse=True)[1] has them"),
+                                             "indices, such as np.unique(labels, return_inverse=True)[1]"),
     (lambda: ClassCounts.from_labels([0, 3], classes=3), "labels must be in 0 … 2, got 3 at position 1"),
     (lambda: ClassCounts.from_labels([0.5, 1]), "labels must be whole numbers 0 … k−1, got float64 ([0.5, 1.0])"),
     (lambda: ClassCounts([2, 9]).subsample([0, 0, 1], np.random.default_rng(0)),

@@ -184,8 +184,8 @@ def check_labels(labels: Any, classes: int | None = None) -> Int[np.ndarray, " n
     whole = array.dtype.kind in "iub" or (array.dtype.kind == "f" and np.isfinite(array).all()
                                           and not (array % 1).any())
     if not whole:
-        hint = ("" if array.dtype.kind not in "OSU" else ": give class indices, such as np.unique(labels, "
-                                                         "return_inverse=True)[1] has them")
+        hint = ("" if array.dtype.kind not in "OSU" else ": give class indices, such as "
+                                                         "np.unique(labels, return_inverse=True)[1]")
         raise InvalidInput(f"labels must be whole numbers 0 … k−1, got {array.dtype} ({shown(array[:5])}){hint}")
     index = array.astype(np.int64)
     high = index.max() if classes is None else classes - 1

@@ -425,7 +425,8 @@ LISTS = [[1.0, 2.0], [0.0, 1.0], [3.0, 1.0], [0.0, 5.0]]
     ({"labels": [0, None, 1, 1]}, "column 'labels' of a.parquet must hold no nulls, got null in row 1"),
     ({"labels": [0, 0.5, 1, 1]}, "labels must be whole numbers 0 … k−1, got float64 ([0.0, 0.5, 1.0, 1.0])"),
     ({"labels": ["cat", "cat", "dog", "dog"]},
-     "labels must be whole numbers 0 … k−1, got object (['cat', 'cat', 'dog', 'dog'])"),
+     "labels must be whole numbers 0 … k−1, got object (['cat', 'cat', 'dog', 'dog']): give "
+     "class indices, such as np.unique(labels, return_inverse=True)[1]"),
     ({"labels": [0, 0, -1, 1]}, "labels must be in 0 … k−1, got -1 at position 2"),
     ({"labels": LISTS}, "labels must be whole numbers 0 … k−1, got object "),
     ({"labels": None}, "'a.parquet' must hold features (n, d), labels (n,) and, for a head, weight (k, d) and bias "

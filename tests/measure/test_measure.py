@@ -331,8 +331,8 @@ BAD = [
      "features and labels must have the same length, got 3 and 4"),
     (lambda: CollapseMetric(5, 12).update(torch.ones(3, 11), torch.zeros(3, dtype=torch.long)),
      "features must have shape (n, 12), got (3, 11)"),
-    (lambda: CollapseMetric(5, 12).update(torch.ones(3, 12), torch.zeros(3)), "labels must be whole numbers, "
-                                                                              "got torch.float32"),
+    (lambda: CollapseMetric(5, 12).update(torch.ones(3, 12), torch.full((3,), 0.5)),
+     "labels must be whole numbers, got torch.float32 ([0.5, 0.5, 0.5])"),
     (lambda: CollapseMetric(5, 12).update(torch.ones(3, 12), torch.tensor([0, 5, 1])),
      "labels must be in 0 … 4, got 5 in batch 1"),
 ]

@@ -383,7 +383,7 @@ def small(batches, counts=(20, 20, 20), **options):
     (lambda: small([(X, Y + 0.5)]), "labels must be whole numbers, got torch.float32 ([0.5, 1.5])"),
     (lambda: small([(X, Y / 0)]), "labels must be whole numbers, got torch.float32 ([nan, inf])"),
     (lambda: small([(X, ["a", "b"])]), "labels must be whole numbers 0 … k−1, got <U1 (['a', 'b']): give class "
-     "indices, such as np.unique(labels, return_inverse=True)[1] has them"),
+     "indices, such as np.unique(labels, return_inverse=True)[1]"),
     (lambda: measure_model(Small(), [(X, Y)], counts=COUNTS, head=nn.Linear(8, 3)),
      "head must be a layer of the model or its name, got Linear"),
     (lambda: small([(X, Y + 2)]), "labels must be in 0 … 2, got 3 in batch 1"),

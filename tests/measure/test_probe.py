@@ -229,10 +229,11 @@ TOKENS = torch.zeros(2, 5, dtype=torch.long)
                                         "known: auxiliary, body, head"),
     (lambda: Probe(TwoHeads(), features="bodi"), "features must name a module of the model, got 'bodi': did you mean "
                                                  "'body'? known: auxiliary, body, head"),
-    (lambda: Probe(TwoHeads()).features(), "the head was never reached: run the model inside `with probe:` "
-                                           "(watched: auxiliary, body, head)"),
+    (lambda: Probe(TwoHeads()).features(), "the head was never reached: run the model first, where a Probe is used "
+                                           "alone inside `with probe:` (watched: auxiliary, body, head)"),
     (lambda: run(Probe(model := TwoHeads(), "head"), model.body, torch.ones(2, 4)),
-     "the head was never reached: run the model inside `with probe:` (watched: head)"),
+     "the head was never reached: run the model first, where a Probe is used alone inside `with probe:` (watched: "
+     "head)"),
     (lambda: run(Probe(model := Tied(module=False), "embedding"), model, TOKENS),
      "the input of 'embedding' (Embedding) must be features, got torch.int64: name the module whose output the head "
      "takes with features="),

@@ -351,7 +351,7 @@ def test_memory_beyond_the_budget_is_refused_before_anything_is_made():
     with pytest.raises(InvalidInput) as error:
         simulate(ClassCounts.step(10, 100, n_min=500), seeds=4096, memory="2 GB")
     needed = int(str(error.value).split("about ")[1].split(" MB")[0].replace(",", ""))
-    assert str(error.value) == (f"this grid of 4096 runs needs about {needed:,} MB, more than the memory of 2,000 MB: "
+    assert str(error.value) == (f"this grid of 4,096 runs needs about {needed:,} MB, more than the memory of 2,000 MB: "
                                 "raise memory, or ask for fewer runs, or start within-class symmetric "
                                 "(symmetric=True)")
     # W, H, Z and R alone hold 4096 · 252,500 · 40 numbers of 8 bytes.
