@@ -31,9 +31,9 @@ MISSING = (("neuralcollapse", "explore"), "neuralcollapse: the explorer needs Da
                                           "pip install 'neuralcollapse[explore]'\n")
 
 
-def said(command: list[str], **options: object) -> tuple[int, str]:
+def said(command: list[str], place: Path | None = None, environment: dict[str, str] | None = None) -> tuple[int, str]:
     """Exit code and everything that was printed."""
-    done = subprocess.run(command, capture_output=True, text=True, check=False, **options)  # type: ignore[call-overload]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=place, env=environment)
     return done.returncode, done.stdout + done.stderr
 
 
@@ -42,11 +42,11 @@ def try_installed(bin_folder: Path, place: Path, label: str, check: Check) -> No
     place.mkdir()
     environment = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
     for words in USES:
-        code, text = said([str(bin_folder / words[0]), *words[1:]], cwd=place, env=environment)
+        code, text = said([str(bin_folder / words[0]), *words[1:]], place, environment)
         check.count += 1
         if code:
             check.fail(f"{label}: {' '.join(words)} ended with {code}: {text[-300:]}")
-    code, text = said([str(bin_folder / MISSING[0][0]), *MISSING[0][1:]], cwd=place, env=environment)
+    code, text = said([str(bin_folder / MISSING[0][0]), *MISSING[0][1:]], place, environment)
     check.count += 1
     if (code, text) != (2, MISSING[1]):
         check.fail(f"{label}: a missing extra ended with {code}: {text[-300:]}")

@@ -103,6 +103,7 @@ def test_a_room_is_its_verb_in_any_order_of_import():
 @pytest.mark.parametrize("name", ["predict", "measure", "simulate", "experiments.train"])
 def test_a_room_is_one_thing_however_it_is_imported(name):
     verb = name.split(".")[-1]
+    # Pickled as any function is, by name: a pool of processes may be given `nc.predict`. What is read was written here.
     code = (f"import pickle, neuralcollapse as nc; first = nc.{verb};"
             f"import neuralcollapse.{name} as package;"
             f"assert first is package and nc.{verb} is package and package.{verb} is not package;"

@@ -19,7 +19,7 @@ def tracked():
     done = subprocess.run(["git", "ls-files", "--cached", "--others", "--exclude-standard"], cwd=ROOT,
                           capture_output=True, text=True)
     if done.returncode:
-        pytest.skip("not a git checkout")
+        pytest.skip("not a git checkout")  # an unpacked sdist: nothing says what belongs to the project
     return {name for name in done.stdout.splitlines() if (ROOT / name).is_file()}
 
 

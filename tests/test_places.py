@@ -69,6 +69,7 @@ def mode_of_all(folder, files, folders):
 @pytest.fixture(scope="module")
 def ends(tmp_path_factory):
     """How each of the commands ended where it may not write, and the contents of the folder before and after."""
+    # Of root alone, and on systems without util-linux: no folder is then read-only, so there is nothing to see.
     if UNPRIVILEGED and shutil.which("setpriv") is None:
         pytest.skip("root writes everywhere, and there is no setpriv to be less than root")
     place = tmp_path_factory.mktemp("places")

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import wraps
 import inspect
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 import warnings
 
 from typing_extensions import deprecated as marked
@@ -108,7 +108,7 @@ def renamed_argument(old: str, new: str, *, since: str, removal: str) -> Callabl
                 warnings.warn(str(notice), FutureWarning, stacklevel=2)
                 named[new] = named.pop(old)
             return function(*given, **named)
-        return taking_both  # type: ignore[return-value]
+        return cast(T, taking_both)
     return mark
 
 

@@ -169,9 +169,16 @@ def test_a_look_at_a_lock_does_not_keep_a_writer_out(folder, monkeypatch):
         pass
     with (folder.path / ".lock").open("rb") as look:
         fcntl.flock(look.fileno(), fcntl.LOCK_SH | fcntl.LOCK_NB)
-        monkeypatch.setattr("time.sleep", lambda seconds: fcntl.flock(look.fileno(), fcntl.LOCK_UN))
+        waited = []
+
+        def let_go(seconds):
+            waited.append(seconds)
+            fcntl.flock(look.fileno(), fcntl.LOCK_UN)
+
+        monkeypatch.setattr("time.sleep", let_go)
         with folder.held():
-            pass
+            assert len(waited) == 1  # it was asked for twice, and had
+            assert Run.open(folder.path).state == "still training"
 
 
 def test_a_measured_run_is_not_overwritten(folder):

@@ -18,6 +18,7 @@ SHARED = Path(__file__).parents[3] / "shared/vectors/geometry.json"  # beside a 
 count_lists = st.lists(st.integers(1, 10**6), min_size=2, max_size=12)
 
 
+# The originals lie beside the authors' working copies alone; everywhere else the tests below read our copy.
 @pytest.mark.skipif(not SHARED.exists(), reason="only our copy of the reference vectors is here")
 def test_our_reference_vectors_are_the_shared_ones():
     assert json.loads(SHARED.read_text()) == VECTORS
