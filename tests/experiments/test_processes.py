@@ -18,6 +18,7 @@ from neuralcollapse.checks import InvalidInput
 from neuralcollapse.counts import ClassCounts
 from neuralcollapse.experiments.config import TrainConfig
 from neuralcollapse.experiments.data import load_data
+from neuralcollapse.experiments.processes import leave_processes
 from neuralcollapse.experiments.run import Run, RunFolder
 from neuralcollapse.experiments.session import Session, reproducible
 from neuralcollapse.experiments.train import train
@@ -77,6 +78,7 @@ def one_of_two(folder):
     if rank == 1:
         threading.Thread(target=die_once_measured, args=(folder / "lost" / "history.jsonl",), daemon=True).start()
     print(refused(lambda: train(TINY.replace(epochs=10**6, measure=[1]), folder / "lost")), flush=True)
+    leave_processes()
 
 
 def die_once_measured(history):

@@ -2,6 +2,7 @@
 
 from itertools import pairwise
 
+from alike import assert_alike
 from hypothesis import given
 from hypothesis import strategies as st
 import numpy as np
@@ -362,6 +363,23 @@ def test_snapshots_come_back_as_they_went(suffix, tmp_path):
     path = tmp_path / f"epoch{suffix}"
     Snapshot(features, labels, weight, bias).save(path)
     assert Snapshot.load(path).measure().to_dict() == measure(features, labels, weight, bias).to_dict()
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float16, torch.bfloat16])
+def test_a_snapshot_of_tensors_is_a_copy_of_them(dtype, tmp_path):
+    features, labels, weight, bias = (torch.from_numpy(part) for part in sample("easy"))
+    layer = torch.nn.Linear(weight.shape[1], len(weight)).to(dtype)
+    with torch.no_grad():
+        layer.weight.copy_(weight)
+        layer.bias.copy_(bias)
+    features = features.to(dtype).requires_grad_()
+    expected = measure(features, labels, layer.weight, layer.bias)
+    snapshot = Snapshot(features, labels, layer.weight, layer.bias)
+    with torch.no_grad():
+        layer.weight.zero_()  # training goes on
+    snapshot.save(tmp_path / "epoch.npz")
+    assert_alike(snapshot.measure(), expected, rtol=1e-5, atol=1e-9)
+    assert Snapshot.load(tmp_path / "epoch.npz").measure().to_dict() == snapshot.measure().to_dict()
 
 
 def test_snapshots_refuse_what_is_not_arrays(tmp_path):

@@ -456,3 +456,15 @@ def test_everything_is_as_before_when_the_model_or_the_loader_fails(data):
         assert torch.is_grad_enabled()
         assert not [hook for module in model.modules() for hook in (*module._forward_hooks,
                                                                     *module._forward_pre_hooks)]
+
+
+def test_a_measurement_stays_when_training_goes_on():
+    torch.manual_seed(0)
+    x, y = torch.randn(60, 4, dtype=torch.float64), torch.arange(60) % 3
+    model = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 3)).double()
+    now, later = (measure_model(model, [(x, y)], counts=[20, 20, 20], head="2") for _ in range(2))
+    expected = now.to_dict()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.zero_()
+    assert later.to_dict() == expected

@@ -91,7 +91,8 @@ def train(
         typer.echo(f"Stopped. Continue with:  neuralcollapse train --resume {folder}" if (folder / CONFIG).is_file()
                    else "Stopped; nothing was written yet.", err=True)
         raise typer.Exit(130) from None
-    leave_processes()
+    finally:
+        leave_processes()
     if progress is None:
         return
     if finished:

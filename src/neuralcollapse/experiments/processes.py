@@ -102,6 +102,8 @@ def lost_processes_named() -> Iterator[None]:
 
 
 def leave_processes() -> None:
-    """Part from the others at the end of a command."""
+    """Part from the others at the end of a command, while Python still runs: at its exit, threads of the group that
+    come for the interpreter are ended in the middle of C++, which aborts the process (seen with gloo).
+    """
     if processes() > 1:
         distributed.destroy_process_group()

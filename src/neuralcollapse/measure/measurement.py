@@ -150,8 +150,9 @@ def finish(moments: Moments, samples: SampleStatistics | None, head: Head | None
                                                          tuple(map(str, range(seen.size))))
     return Measurement(Measured(
         seen, means, _to_numpy64(moments.squares), spectrum, None if within is None else within / seen.sum(),
-        None if head is None else _to_numpy64(head.weight),
-        None if head is None or head.bias is None else _to_numpy64(head.bias),
+        # Copied: training goes on changing a head in float64 on the CPU, which would be the same memory.
+        None if head is None else _to_numpy64(head.weight, copy=True),
+        None if head is None or head.bias is None else _to_numpy64(head.bias, copy=True),
         center, geometries, minority, known, samples, nc4_means), next(iter(listed(targets)), "none"))
 
 
@@ -185,5 +186,5 @@ def _nan(value: float | None) -> float:
     return float("nan") if value is None else float(value)
 
 
-def _to_numpy64(tensor: Tensor) -> np.ndarray:
-    return tensor.detach().to("cpu", torch.float64).numpy()
+def _to_numpy64(tensor: Tensor, copy: bool = False) -> np.ndarray:
+    return tensor.detach().to("cpu", torch.float64, copy=copy).numpy()

@@ -8,6 +8,8 @@ from typing import Any
 
 from jaxtyping import Shaped
 import numpy as np
+import torch
+from torch import Tensor
 
 from neuralcollapse.checks import InvalidInput
 from neuralcollapse.files import replacing, writing
@@ -23,6 +25,8 @@ class Snapshot:
     Attributes
     ----------
     features : (n, d) float array
+        Tensors are taken too, of any device, and copied into arrays, bfloat16 into float32: what a network makes of
+        its weights later does not change them.
     labels : (n,) array of whole numbers
     weight : (k, d) float array or None
         `Linear.weight`.
@@ -43,6 +47,12 @@ class Snapshot:
     labels: Shaped[np.ndarray, ...]
     weight: Shaped[np.ndarray, ...] | None = None
     bias: Shaped[np.ndarray, ...] | None = None
+
+    def __post_init__(self) -> None:
+        for name, values in vars(self).items():
+            if isinstance(values, Tensor):
+                kind = torch.float32 if values.dtype is torch.bfloat16 else values.dtype
+                object.__setattr__(self, name, values.detach().to("cpu", kind, copy=True).numpy())
 
     def save(self, path: Path | str) -> None:
         """Write to `.npz` or `.safetensors`, by the name's ending.
