@@ -12,7 +12,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from harness import machine, ratio
+from harness import machine, ratio, wait
 from neuralcollapse import ClassCounts
 from neuralcollapse.steer.losses import VSLoss
 
@@ -35,15 +35,14 @@ def step(criterion: Callable[..., torch.Tensor], leaves: list[torch.Tensor], log
         for leaf in leaves:
             leaf.grad = None
         criterion(logits(), labels).backward()
-        if labels.is_cuda:
-            torch.cuda.synchronize()
+        wait(labels.device.type)
     return run
 
 
 def main() -> None:
     """Print the table."""
     device = sys.argv[1] if len(sys.argv) > 1 else "cpu"
-    print(machine(), "| torch threads:", torch.get_num_threads(), "| device:", device)
+    print(machine(device), "| torch threads:", torch.get_num_threads(), flush=True)
     for n, k, repeats in CASES:
         generator = torch.Generator().manual_seed(0)
         labels = torch.randint(0, k, (n,), generator=generator).to(device)

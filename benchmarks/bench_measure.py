@@ -1,4 +1,7 @@
-"""Measuring, against bare scatter products, against reading the features, and against the field's three passes."""
+"""Measuring, against bare scatter products, against reading the features, and against the field's three passes.
+
+Usage: bench_measure.py [part [device]]: small, medium, large (these on any device), peak or loop; without, all on the CPU.
+"""
 
 import os
 import subprocess
@@ -6,7 +9,7 @@ import sys
 
 import torch
 
-from harness import forget_peak, machine, median_seconds, peak_megabytes, ratio
+from harness import forget_peak, machine, median_seconds, peak_megabytes, ratio, wait
 from neuralcollapse import ClassCounts, CollapseMetric, measure, measure_model
 from neuralcollapse.experiments.models import build_model
 from usual import published, tidy
@@ -15,7 +18,7 @@ CASES = {"small": (50_000, 512, 10), "medium": (50_000, 512, 100), "large": (50_
 BATCH = 256
 
 
-def made(n: int, d: int, k: int) -> tuple[torch.Tensor, torch.Tensor, torch.nn.Linear]:
+def made(n: int, d: int, k: int, device: str = "cpu") -> tuple[torch.Tensor, torch.Tensor, torch.nn.Linear]:
     """Features around class means, their labels, and a head that follows the means."""
     generator = torch.Generator().manual_seed(0)
     labels = torch.randint(0, k, (n,), generator=generator)
@@ -23,34 +26,37 @@ def made(n: int, d: int, k: int) -> tuple[torch.Tensor, torch.Tensor, torch.nn.L
     features = torch.randn(n, d, generator=generator).mul_(0.1).add_(means[labels])
     head = torch.nn.Linear(d, k)
     head.weight.data.copy_(means)
-    return features, labels, head
+    return features.to(device), labels.to(device), head.to(device)
 
 
 def streamed(features: torch.Tensor, labels: torch.Tensor, k: int, head: torch.nn.Linear | None = None,
              logits: torch.Tensor | None = None, scatter: bool = True) -> CollapseMetric:
     """One pass of CollapseMetric in batches."""
-    metric = CollapseMetric(k, features.shape[1], head, scatter=scatter)
+    metric = CollapseMetric(k, features.shape[1], head, scatter=scatter).to(features.device)
     parts = logits.split(BATCH) if logits is not None else [None] * -(-len(features) // BATCH)
     for x, y, z in zip(features.split(BATCH), labels.split(BATCH), parts, strict=True):
         metric.update(x, y, z)
     _ = metric.metric_state  # reading the states puts what is buffered into them: a part of the pass
+    wait(features.device.type)
     return metric
 
 
-def compare(name: str) -> None:
+def compare(name: str, device: str = "cpu") -> None:
     """Print the lines of one case."""
     n, d, k = CASES[name]
-    features, labels, head = made(n, d, k)
+    features, labels, head = made(n, d, k, device)
     repeats = 7 if name != "large" else 3
 
     def products() -> None:
-        scatter = torch.zeros(d, d)
+        scatter = torch.zeros(d, d, device=device)
         for x in features.split(BATCH):
             scatter.addmm_(x.T, x)
+        wait(device)
 
     def read() -> None:
         for x in features.split(BATCH):
             x.sum()
+        wait(device)
 
     print(f"n = {n:,}, d = {d:,}, k = {k:,}")
     with torch.no_grad():
@@ -73,6 +79,8 @@ def compare(name: str) -> None:
     final = median_seconds(lambda: metric.measurement().to_dict(), 3)
     print(f"  the final metrics: {1e3 * final:.1f} ms")
 
+    if device != "cpu":
+        return  # the usual three passes are code for the CPU
     weight = head.weight.detach()
     ours = measure(features, labels, weight).to_dict()
     for peer in (tidy, published) if name != "large" else (tidy,):  # `published` takes many minutes there
@@ -120,7 +128,9 @@ def loop() -> None:
 def main() -> None:
     """Print the table."""
     if len(sys.argv) > 1:
-        {"peak": peak, "loop": loop}.get(sys.argv[1], lambda: compare(sys.argv[1]))()
+        if len(sys.argv) > 2:
+            print(machine(sys.argv[2]), flush=True)
+        {"peak": peak, "loop": loop}.get(sys.argv[1], lambda: compare(*sys.argv[1:]))()
         return
     print(machine(), "| torch threads:", torch.get_num_threads(), flush=True)
     for part in (*CASES, "peak", "loop"):  # each in a process of its own: what one leaves behind does not slow the next

@@ -10,7 +10,7 @@ import sys
 import torch
 from torch.nn import functional as F
 
-from harness import machine, ratio
+from harness import machine, ratio, wait
 from neuralcollapse import ClassCounts
 from neuralcollapse.simulate import simulate
 
@@ -33,7 +33,7 @@ def autograd_loop(device: str) -> None:
         optimizer.zero_grad()
         F.cross_entropy(H @ W.T, labels, reduction="sum").backward()
         optimizer.step()
-    _wait(device)
+    wait(device)
 
 
 class Floor:
@@ -51,7 +51,7 @@ class Floor:
             torch.exp(self.Z, out=self.Z)
             torch.bmm(self.Z, self.H.mT, out=self.G)
             torch.bmm(self.W, self.Z, out=self.V)
-        _wait(str(self.Z.device))
+        wait(str(self.Z.device))
 
 
 def grid(dtype: str, runs: int, symmetric: bool, steps: int, device: str) -> None:
@@ -60,15 +60,10 @@ def grid(dtype: str, runs: int, symmetric: bool, steps: int, device: str) -> Non
              d=K, snapshots=[steps], memory="16GB")
 
 
-def _wait(device: str) -> None:
-    if device.startswith("cuda"):
-        torch.cuda.synchronize()
-
-
 def main() -> None:
     """Print the table."""
     device = sys.argv[1] if len(sys.argv) > 1 else "cpu"
-    print(machine(), "| torch threads:", torch.get_num_threads(), "| device:", device)
+    print(machine(device), "| torch threads:", torch.get_num_threads(), flush=True)
     cases = [*CASES, ("grid", "float32", 4096, False, 20)] if device != "cpu" else CASES
     for name, dtype, runs, symmetric, target in cases:
         columns = K if symmetric else N

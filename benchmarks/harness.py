@@ -43,8 +43,21 @@ def forget_peak() -> float:
     return peak_megabytes()
 
 
-def machine() -> str:
-    """Processor and cores, for the heading of a result."""
+def wait(device: str) -> None:
+    """Until an accelerator has done what it was given; a CPU has."""
+    if device != "cpu":
+        import torch
+
+        torch.accelerator.synchronize()
+
+
+def machine(device: str = "cpu") -> str:
+    """Processor and cores, and the accelerator used, for the heading of a result."""
     name = next((line.split(":")[1].strip() for line in Path("/proc/cpuinfo").read_text().splitlines()
                  if line.startswith("model name")), platform.processor())
-    return f"{name}, {len(os.sched_getaffinity(0))} cores, Python {platform.python_version()}"
+    heading = f"{name}, {len(os.sched_getaffinity(0))} cores, Python {platform.python_version()}"
+    if device == "cpu":
+        return heading
+    import torch
+
+    return f"{torch.cuda.get_device_name(device)}, torch {torch.__version__}; {heading}"
