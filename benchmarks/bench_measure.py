@@ -1,6 +1,6 @@
 """Measuring, against bare scatter products, against reading the features, and against the field's three passes.
 
-Usage: bench_measure.py [part [device]]: small, medium, large (these on any device), peak or loop; without, all on the CPU.
+Usage: bench_measure.py [part [device]]: small, medium or large (on any device), peak or loop; without, all on the CPU.
 """
 
 import os

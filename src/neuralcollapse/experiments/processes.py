@@ -8,27 +8,49 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from datetime import timedelta
 import os
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar, cast
 
-from accelerate import Accelerator
-from accelerate.utils import InitProcessGroupKwargs
 import torch
-from torch import distributed
+from torch import distributed, nn
 
 from neuralcollapse.checks import InvalidInput
 from neuralcollapse.measure.sharing import processes
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
 
 T = TypeVar("T")
 
 # After which a process that does not answer counts as lost. One that dies closes its connections: that shows at once.
 _PATIENCE = timedelta(minutes=10)
+_STARTED = ("WORLD_SIZE", "PMI_SIZE", "OMPI_COMM_WORLD_SIZE", "MV2_COMM_WORLD_SIZE")
 _LOST = ("gloo", "nccl", "connection", "timed out", "timeout")
 
 
-def join_processes(device: str) -> Accelerator:
-    """What accelerate knows of this process: its device, and the others where a launcher started several.
+@dataclass(frozen=True)
+class Place:
+    """Where a run trains.
+
+    Attributes
+    ----------
+    device : torch.device
+    accelerator : accelerate.Accelerator or None
+        What averages gradients over the processes, where there are several.
+    """
+
+    device: torch.device
+    accelerator: Accelerator | None = None
+
+    def shared(self, model: nn.Module) -> nn.Module:
+        """A model on this device as it is to be trained: gradients are averaged over the processes."""
+        return model if self.accelerator is None else cast(nn.Module, self.accelerator.prepare(model))
+
+
+def join_processes(device: str) -> Place:
+    """The device of this process; where a launcher started several, they meet here.
 
     Parameters
     ----------
@@ -38,21 +60,38 @@ def join_processes(device: str) -> Accelerator:
     Raises
     ------
     InvalidInput
-        A launcher that started several processes on a device they cannot share, or a process that already uses
-        accelerate in another way.
+        A launcher that started several processes on a device they cannot share, or a process of several that already
+        uses accelerate in another way.
+
+    Examples
+    --------
+    >>> join_processes("cpu").device
+    device(type='cpu')
     """
-    cpu = device == "cpu" or not torch.accelerator.is_available()
+    found = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
+    cpu = device == "cpu" or found is None
+    if processes() == 1 and started_processes() == 1:
+        # Not accelerate's word: it keeps the device of its first use as long as the process lives.
+        return Place(torch.device("cpu") if cpu or found is None else found)
+    from accelerate import Accelerator
+    from accelerate.utils import InitProcessGroupKwargs
+
     try:
         # Autocast is the session's own: accelerate's would stay with the process, for measuring and for the next run.
-        found = Accelerator(cpu=cpu, mixed_precision="no",
-                            kwargs_handlers=[InitProcessGroupKwargs(timeout=_PATIENCE)])
+        joined = Accelerator(cpu=cpu, mixed_precision="no",
+                             kwargs_handlers=[InitProcessGroupKwargs(timeout=_PATIENCE)])
     except ValueError as error:
         raise InvalidInput("training needs accelerate without mixed precision of its own in this process: "
                            + " ".join(str(error).split())) from None
-    started = int(os.environ.get("WORLD_SIZE", "1"))
-    if started != found.num_processes and "LOCAL_RANK" in os.environ:
-        raise InvalidInput(f"{started} processes were started, but they cannot share '{found.device}': give device cpu")
-    return found
+    if started_processes() != joined.num_processes and "LOCAL_RANK" in os.environ:
+        raise InvalidInput(f"{started_processes()} processes were started, but they cannot share '{joined.device}': "
+                           "give device cpu")
+    return Place(joined.device, joined)
+
+
+def started_processes() -> int:
+    """How many processes a launcher says that it has started: torchrun and accelerate, or MPI; 1 without one."""
+    return next((int(os.environ[name]) for name in _STARTED if os.environ.get(name, "").isdigit()), 1)
 
 
 def rank() -> int:

@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import cached_property
 import os
-from typing import Any
+from typing import Any, cast
 
 from jaxtyping import Float, Int
 import numpy as np
@@ -69,8 +69,8 @@ class Session:
         self.config = config
         self.data, self.noise = with_label_noise(config, data)
         data = self.data
-        self.accelerator = join_processes(config.device)
-        device = self.accelerator.device
+        place = join_processes(config.device)
+        self.device = device = place.device
         torch.manual_seed(config.seed)
         model = build_model(config.model, data.shape, data.counts.k, config.head_bias,
                             tokens=data.tokens, next_token=data.labels.ndim > 1,
@@ -84,9 +84,9 @@ class Session:
             model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         if processes() > 1 and device.type == "cuda":
             model = nn.SyncBatchNorm.convert_sync_batchnorm(model)
-        self.model = self.accelerator.prepare(model)
-        self._plain: nn.Module = self.accelerator.unwrap_model(self.model)
-        self.head: nn.Linear = self._plain.head
+        self._plain: nn.Module = model.to(device)
+        self.model = place.shared(self._plain)
+        self.head = cast(nn.Linear, self._plain.head)
         self.optimizer = make_optimizer(config, self._plain)
         self._scaler = torch.amp.GradScaler(device.type, enabled=config.precision == "fp16")
         self._inputs, self._labels = data.inputs.to(device), data.labels.to(device)

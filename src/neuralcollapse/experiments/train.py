@@ -100,7 +100,7 @@ def train(config: TrainConfig | None, out: str | Path, resume: bool = False,
     else:
         require_free(out)
     # Before the data: a device that the processes cannot share is refused at once, and `reproducible` keeps the random
-    # state of the device that accelerate chooses here. `Session` is then told the same again.
+    # state of the device that is chosen here. `Session` is then told the same again.
     join_processes(config.device)
     data = load_data(config)
     with lost_processes_named(), reproducible(config.threads), ExitStack() as held:
@@ -228,7 +228,7 @@ def _settings_of(run: Run, config: TrainConfig | None) -> TrainConfig:
 def _environment(session: Session) -> dict[str, Any]:
     return {"neuralcollapse": __version__, "python": platform.python_version(),
             "torch": str(torch.__version__), "numpy": np.__version__, "platform": platform.platform(),
-            "device": str(session.accelerator.device), "threads": torch.get_num_threads(),
+            "device": str(session.device), "threads": torch.get_num_threads(),
             "processes": processes(),
             "started": datetime.now(UTC).isoformat(timespec="seconds")}
 
