@@ -359,7 +359,8 @@ def test_a_grid_of_seeds_in_float32():
 TINY = TrainConfig(epochs=4, measure=[2, 4], n_max=40, batch_size=33, feature_penalty=1e-4, learning_rate=0.05,
                    schedule="constant", threads=1, model_options={"width": 16, "features": 12})
 NETWORKS = {"mlp": {}, "cnn": {"model": "cnn", "dataset": "mnist5k", "model_options": {"width": 4, "features": 12}},
-            "resnet18": {"model": "resnet18", "dataset": "mnist5k", "model_options": {"width": 4}},
+            "resnet18": {"model": "resnet18", "dataset": "mnist5k", "model_options": {"width": 4},
+                         "learning_rate": 0.005},  # at 0.05 rounding grows to a tenth within two epochs
             "noisy": {"label_noise": 0.1, "terminal_epochs": 2}, "drawn": {"sampling": "oversampled"},
             "bound": {"loss": "cdt"}, "steered": {"loss": "vs", "optimizer": "adam", "learning_rate": 0.005},
             "contrast": {"loss": "scl"}, "fixed head": {"head": "etf"}}
@@ -367,6 +368,8 @@ NETWORKS = {"mlp": {}, "cnn": {"model": "cnn", "dataset": "mnist5k", "model_opti
 
 @pytest.mark.parametrize("name", NETWORKS)
 def test_training_is_that_of_the_cpu(name, tmp_path):
+    if name == "drawn":
+        pytest.importorskip("imblearn")
     config = TINY.replace(**NETWORKS[name])
     here, there = train(config.replace(device="cpu"), tmp_path / "cpu"), train(config, tmp_path / "there")
     assert json.loads((tmp_path / "there" / "environment.json").read_text())["device"].startswith(DEVICE)

@@ -664,8 +664,8 @@ BAD_TRAIN = [
                                 "attribute 'nothing'"),
     (["--set", "model_options.widht=3"], "unknown option 'widht' of model 'mlp': did you mean 'width'? known: "
                                          "batch_norm, depth, features, rectify, width"),
-    (["--loss", "cee"], "unknown loss 'cee': did you mean 'ce'? known: balanced-softmax, cdt, ce, effective-number, "
-     "etf-head, focal, ldam, ldt, logit-adjusted, scl, vs, weighted, weighted-ldt"),
+    (["--loss", "cee"], "unknown loss 'cee': did you mean 'ce'? known: auto, balanced-softmax, cdt, ce, "
+     "effective-number, etf-head, focal, ldam, ldt, logit-adjusted, scl, vs, weighted, weighted-ldt"),
     (["--imbalance", "stepp"], "imbalance must be 'step', 'long-tail', 'none' or 'natural', got 'stepp'"),
     (["--preset", "dmeo"], "unknown preset 'dmeo': did you mean 'demo'? known: cifar10, cifar100, demo, "
                            "fashion-mnist, image-folder, mnist, terminal-phase"),

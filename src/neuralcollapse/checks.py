@@ -6,7 +6,7 @@ the command line prints it and exits with code 2.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from difflib import get_close_matches
 import re
 from tokenize import TokenError
@@ -75,8 +75,13 @@ def did_you_mean(given: str, known: Iterable[str]) -> str:
     known = sorted(set(known))
     nearest = get_close_matches(given, known, n=1, cutoff=0.5)
     hint = f"did you mean '{nearest[0]}'? " if nearest else ""
-    more = f", … ({len(known) - _NAMED} more)" if len(known) > _NAMED else ""
-    return f"{hint}known: {', '.join(known[:_NAMED])}{more}"
+    return f"{hint}known: {first_of(known)}"
+
+
+def first_of(names: Sequence[str]) -> str:
+    """Names as a message lists them: all, or the first of many and how many more there are."""
+    more = f", … ({len(names) - _NAMED:,} more)" if len(names) > _NAMED else ""
+    return f"{', '.join(names[:_NAMED])}{more}"
 
 
 def finite_or_none(value: Any) -> float | None:

@@ -46,7 +46,7 @@ def test_auto_is_what_advise_recommends():
 
 
 @pytest.mark.parametrize(("settings", "message"), [
-    ({"loss": "vz"}, "unknown remedy 'vz': did you mean 'vs'?"),
+    ({"loss": "vz"}, "unknown loss 'vz': did you mean 'vs'?"),
     ({"loss": "vs", "loss_options": {"gama": 1}}, "remedy 'vs' takes no gama: did you mean 'gamma'?"),
     ({"loss": "etf-head"}, "loss 'etf-head' is a head: give head etf or seli, and a loss of logits"),
     ({"loss": "scl", "head": "etf"},

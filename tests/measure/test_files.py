@@ -529,3 +529,9 @@ def test_what_is_no_fitted_linear_classifier_is_refused(arrays):
             measure(features, given, classifier, **options)
         assert str(caught.value) == message
     json.dumps(measure(features, labels, good).to_dict(), allow_nan=False)
+
+
+def test_a_file_of_many_arrays_is_refused_with_the_first_of_their_names(tmp_path):
+    np.savez(tmp_path / "many.npz", **{f"layer_{i}": np.ones(1) for i in range(3000)})
+    with pytest.raises(InvalidInput, match=r"features missing, got layer_0, .*layer_39, … \(2,960 more\)$"):
+        measure_file(tmp_path / "many.npz")

@@ -17,7 +17,7 @@ DATA, MODEL = "Data", "Model and training"
 @app.command(epilog="Examples:  neuralcollapse train --preset demo --out runs/demo   ·   neuralcollapse train "
                     "--dataset mnist5k --model cnn --imbalance long-tail --ratio 100 --epochs 40   ·   "
                     "neuralcollapse train --resume runs/demo")
-@in_words_of_options({"unknown remedy": "unknown loss", "remedy '": "loss '"})
+@in_words_of_options({"remedy '": "loss '"})
 def train(
     config: Annotated[Path | None, typer.Option(help="A YAML file of settings; flags win over it.")] = None,
     preset: Annotated[str | None, typer.Option(

@@ -9,7 +9,7 @@ from jaxtyping import Int
 import numpy as np
 from torch import Tensor, nn
 
-from neuralcollapse.checks import InvalidInput
+from neuralcollapse.checks import InvalidInput, did_you_mean
 from neuralcollapse.counts import ClassCounts
 from neuralcollapse.experiments.config import TrainConfig
 from neuralcollapse.steer import (
@@ -53,6 +53,7 @@ def training_loss(config: TrainConfig, counts: ClassCounts) -> nn.Module:
 def chosen_remedy(config: TrainConfig, counts: ClassCounts) -> Remedy:
     """The remedy that the settings name, with its parameters; for "auto" the one that `advise` recommends."""
     if config.loss != "auto":
+        require_loss(config.loss)
         return Remedy(REMEDIES[config.loss].name, counts, config.loss_options)
     if config.loss_options:
         raise InvalidInput("loss 'auto' chooses its own options from the counts: name a loss, or give no options")
@@ -69,6 +70,12 @@ def put_head(model: nn.Module, config: TrainConfig, counts: ClassCounts) -> nn.M
              else seli_head(counts, d, learn_scale=True, seed=config.seed))
     replace_head(model, fixed, head="head")
     return model
+
+
+def require_loss(name: str) -> None:
+    """Raise InvalidInput for the name of no loss, in the word of a run's settings."""
+    if name not in ("ce", "auto") and name not in REMEDIES:
+        raise InvalidInput(f"unknown loss '{name}': {did_you_mean(name, ['auto', *REMEDIES.names])}")
 
 
 def contrast_features(loss: SupConLoss) -> Callable[[nn.Module, tuple[Tensor]], tuple[Tensor]]:

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 from jaxtyping import Shaped
 import numpy as np
 
-from neuralcollapse.checks import InvalidInput, check_labels, did_you_mean, shown
+from neuralcollapse.checks import InvalidInput, check_labels, did_you_mean, first_of, shown
 from neuralcollapse.measure.array_files import ArrayFile, open_arrays, require_real
 from neuralcollapse.measure.arrays import measure_rows
 from neuralcollapse.measure.measurement import Measurement
@@ -218,7 +218,7 @@ def _named(file: ArrayFile, path: Path, asked: str | None, known: tuple[str, ...
         if name in file.names:
             return name
     raise InvalidInput(f"'{path.name}' must hold features (n, d), labels (n,) and, for a head, weight (k, d) and bias "
-                       f"(k,): {known[0]} missing, got {', '.join(file.names) or 'nothing'}")
+                       f"(k,): {known[0]} missing, got {first_of(file.names) or 'nothing'}")
 
 
 def _numbers(file: ArrayFile, path: Path, name: str) -> Shaped[np.ndarray, ...]:

@@ -50,12 +50,12 @@ def unknown_names(configs: Iterable[tuple[str, str, str]]) -> str | None:
     """What is wrong with the names of (data set, model, loss) that need torch to be looked up; None if nothing."""
     from neuralcollapse.experiments.data import DATASETS
     from neuralcollapse.experiments.models import MODELS
-    from neuralcollapse.steer import REMEDIES
+    from neuralcollapse.experiments.remedied import require_loss
 
     for dataset, model, loss in configs:
         try:
             _ = ":" in dataset or DATASETS[dataset], ":" in model or MODELS[model]
-            _ = loss in ("ce", "auto") or REMEDIES[loss]
+            require_loss(loss)
         except InvalidInput as error:
             return str(error)
     return None
