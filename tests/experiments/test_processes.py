@@ -7,7 +7,6 @@ from pathlib import Path
 import socket
 import subprocess
 import sys
-import threading
 import time
 
 import numpy as np
@@ -18,7 +17,6 @@ from neuralcollapse.checks import InvalidInput
 from neuralcollapse.counts import ClassCounts
 from neuralcollapse.experiments.config import TrainConfig
 from neuralcollapse.experiments.data import load_data
-from neuralcollapse.experiments.processes import leave_processes
 from neuralcollapse.experiments.run import Run, RunFolder
 from neuralcollapse.experiments.session import Session, reproducible
 from neuralcollapse.experiments.train import train
@@ -64,7 +62,7 @@ def refused(call):
 
 
 def one_of_two(folder):
-    """What each of the two processes does, in turn; the second one dies in the middle of the last run."""
+    """What each of the two processes does, in turn."""
     folder, rank = Path(folder), int(os.environ["RANK"])
     for name, config in RUNS.items():
         heard = []
@@ -75,16 +73,18 @@ def one_of_two(folder):
              "held": refused(lambda: train(None, folder / "held", resume=True)),
              "small": refused(lambda: train(TINY.replace(batch_size=1), folder / "small"))}
     (folder / f"rank-{rank}.json").write_text(json.dumps(found))
-    if rank == 1:
-        threading.Thread(target=die_once_measured, args=(folder / "lost" / "history.jsonl",), daemon=True).start()
-    print(refused(lambda: train(TINY.replace(epochs=10**6, measure=[1]), folder / "lost")), flush=True)
-    leave_processes()
+    os._exit(0)  # as the command line leaves: the other one may still be writing
 
 
-def die_once_measured(history):
-    while not (history.exists() and history.read_bytes()):
-        time.sleep(0.01)
-    os._exit(9)
+def launched(arguments):
+    """The same Python in two processes that a launcher would start."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join([str(HERE), *sys.path]),
+                   "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2"}
+    return [subprocess.Popen([sys.executable, *arguments], text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                             env={**environment, "RANK": str(r), "LOCAL_RANK": str(r)}) for r in range(2)]
 
 
 @pytest.fixture(scope="module")
@@ -98,22 +98,16 @@ def results(tmp_path_factory):
     for name in ("resumed", "held"):
         with pytest.raises(KeyboardInterrupt):
             train(TINY, folder / name, on_epoch=stop)
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join([str(HERE), *sys.path]),
-                   "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2"}
     code = f"import test_processes as here; here.one_of_two({str(folder)!r})"
     with RunFolder(folder / "held").held():
-        started = [subprocess.Popen([sys.executable, "-c", code], text=True, stdout=subprocess.PIPE,
-                                    stderr=subprocess.PIPE, env={**environment, "RANK": str(r), "LOCAL_RANK": str(r)})
-                   for r in range(2)]
+        started = launched(["-c", code])
         try:
             said = [process.communicate(timeout=600) for process in started]
         finally:
             for process in started:
                 process.kill()
-    return folder, said, [process.returncode for process in started]
+    assert [process.returncode for process in started] == [0, 0], said
+    return folder, said
 
 
 def numbers(value, path=()):
@@ -139,7 +133,7 @@ def assert_alike(one, other, rtol=1e-5):
 
 @pytest.mark.parametrize("name", ["plain", "noisy", "oversampled", "resumed"])
 def test_the_history_is_that_of_one_process(results, tmp_path, name):
-    folder, said, _ = results
+    folder, said = results
     alone = train(RUNS[name], tmp_path / "alone")
     together = Run.open(folder / name)
     assert together.finished, said
@@ -176,11 +170,26 @@ def test_all_processes_hear_what_was_wrong(results, what, message):
         assert found[what] == message.format(results[0])
 
 
-def test_a_process_that_dies_is_one_line_in_the_others(results):
-    _, said, codes = results
-    assert codes == [0, 9], said
-    assert said[0][0] == ("another process of this run has stopped (its own message says why): what was written stays, "
-                          "and --resume continues from there\n")
+def test_a_process_that_dies_is_one_line_in_the_others(tmp_path):
+    settings = TINY.replace(epochs=10**6, measure=[1])
+    (tmp_path / "config.yaml").write_text(settings.to_yaml())
+    lost = tmp_path / "lost"
+    started = launched(["-m", "neuralcollapse", "train", "--config", str(tmp_path / "config.yaml"), "--out", str(lost)])
+    try:
+        end = time.monotonic() + 200
+        while not ((lost / "history.jsonl").exists() and (lost / "history.jsonl").read_bytes()):
+            assert time.monotonic() < end
+            assert [process.poll() for process in started] == [None, None]
+            time.sleep(0.01)
+        started[1].kill()
+        said = started[0].communicate(timeout=200)[1]
+    finally:
+        for process in started:
+            process.kill()
+            process.communicate()
+    assert started[0].returncode == 2, said
+    assert said.splitlines()[-1] == ("neuralcollapse: another process of this run has stopped (its own message says "
+                                     "why): what was written stays, and --resume continues from there")
 
 
 def test_the_package_is_a_module_that_launchers_can_start():

@@ -66,7 +66,7 @@ def train(
 ) -> None:
     """Train a network on imbalanced data, measure its geometry on the way, and write a report."""
     from neuralcollapse.experiments.config import resolve_config, run_name
-    from neuralcollapse.experiments.processes import leave_processes, rank
+    from neuralcollapse.experiments.processes import rank
     from neuralcollapse.experiments.progress import TrainProgress
     from neuralcollapse.experiments.run import CONFIG, Run
     from neuralcollapse.experiments.train import train as train_network
@@ -91,8 +91,6 @@ def train(
         typer.echo(f"Stopped. Continue with:  neuralcollapse train --resume {folder}" if (folder / CONFIG).is_file()
                    else "Stopped; nothing was written yet.", err=True)
         raise typer.Exit(130) from None
-    finally:
-        leave_processes()
     if progress is None:
         return
     if finished:

@@ -69,16 +69,15 @@ def join_processes(device: str) -> Place:
     device(type='cpu')
     """
     found = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
-    cpu = device == "cpu" or found is None
+    here = torch.device("cpu") if device == "cpu" or found is None else found
     if processes() == 1 and started_processes() == 1:
-        # Not accelerate's word: it keeps the device of its first use as long as the process lives.
-        return Place(torch.device("cpu") if cpu or found is None else found)
+        return Place(here)  # not accelerate's word: it keeps the device of its first use as long as the process lives
     from accelerate import Accelerator
     from accelerate.utils import InitProcessGroupKwargs
 
     try:
         # Autocast is the session's own: accelerate's would stay with the process, for measuring and for the next run.
-        joined = Accelerator(cpu=cpu, mixed_precision="no",
+        joined = Accelerator(cpu=here.type == "cpu", mixed_precision="no",
                              kwargs_handlers=[InitProcessGroupKwargs(timeout=_PATIENCE)])
     except ValueError as error:
         raise InvalidInput("training needs accelerate without mixed precision of its own in this process: "
@@ -138,11 +137,3 @@ def lost_processes_named() -> Iterator[None]:
             raise
         raise InvalidInput("another process of this run has stopped (its own message says why): what was written "
                            "stays, and --resume continues from there") from None
-
-
-def leave_processes() -> None:
-    """Part from the others at the end of a command, while Python still runs: at its exit, threads of the group that
-    come for the interpreter are ended in the middle of C++, which aborts the process (seen with gloo).
-    """
-    if processes() > 1:
-        distributed.destroy_process_group()
