@@ -243,11 +243,14 @@ def test_everything_vanishes_exactly_at_total_collapse(parameters):
     assert predict(counts, ridge=top * 0.999, **parameters).classifiers.frobenius > 0
 
 
-def test_thresholds_without_a_closed_form_are_bracketed():
-    counts = [50, 20, 9, 3]
-    first = predict(counts, ridge=1.0).thresholds["minority_collapse"]
-    assert predict(counts, ridge=first * 0.998).rank == 3
-    assert predict(counts, ridge=first * 1.002).rank == 2
+@pytest.mark.parametrize(("counts", "parameters"), [
+    ([50, 20, 9, 3], {}), ([50, 20, 9, 3], {"weight": [0.2, 1, 3, 9]}), ([9, 4, 1], {"delta": [3, 1, 2]}),
+    (np.geomspace(5000, 50, 40), {}), (np.geomspace(1000, 1, 12), {"iota": np.linspace(2, -2, 12)})])
+def test_thresholds_without_a_closed_form_are_bracketed(counts, parameters):
+    first = predict(counts, **parameters).thresholds["minority_collapse"]
+    ranks = [predict(counts, ridge=first * factor, **parameters).rank for factor in (0.2, 0.7, 0.998, 1.002)]
+    assert ranks[:3] == [len(counts) - 1] * 3
+    assert ranks[3] < len(counts) - 1
 
 
 @pytest.mark.parametrize(("counts", "parameters"), [

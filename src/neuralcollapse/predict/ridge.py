@@ -132,24 +132,33 @@ def rank_loss(problem: ReducedProblem, top: float, precision: float = 1e-3) -> t
     low, high : float
         Full rank at `low`, not at `high`; equal where the threshold is exact.
     """
-    repeated = within_thresholds(problem)[problem.repeated]
-    exact = float(repeated.min(initial=np.inf))
-    high = min(top, exact)
-    if problem.g < 2 or _full(problem, high * (1 - 1e-9)):
+    each = within_thresholds(problem)
+    high = min(top, float(each[problem.repeated].min(initial=np.inf)))
+    if problem.g < 2 or _full(problem, _solved(problem, high * (1 - 1e-9))):
         return high, high
-    low = high
-    while not _full(problem, low) and low > top * 1e-12:
-        low /= 4
-    high = min(high, low * 4)
+    low = min(high, float(each.min()))  # at long tails it lies just above: from there on upwards, in growing steps
+    last = _solved(problem, low)
+    while not _full(problem, last) and low > top * 1e-12:
+        high, low = low, low / 2
+        last = _solved(problem, low)
+    step = 4 * precision
     while high > low * (1 + precision):
-        middle = float(np.sqrt(low * high))
-        low, high = (middle, high) if _full(problem, middle) else (low, middle)
+        middle = min(low * (1 + step), float(np.sqrt(low * high)))
+        found = _solved(problem, middle, last.point)
+        if _full(problem, found):
+            low, last, step = middle, found, 4 * step
+        else:
+            high = middle
     return low, high
 
 
-def _full(problem: ReducedProblem, ridge: float) -> bool:
+def _solved(problem: ReducedProblem, ridge: float, start: Point | None = None) -> Solution:
     with one_blas_thread():
-        return solve(problem, ridge, 1e-9, first_guess(problem, ridge)).rank == problem.g - 1
+        return solve(problem, ridge, 1e-9, first_guess(problem, ridge) if start is None else start)
+
+
+def _full(problem: ReducedProblem, solution: Solution) -> bool:
+    return solution.rank == problem.g - 1
 
 
 def _solve_by_continuation(problem: ReducedProblem, ridge: float, tolerance: float, factor: float = 4.0) -> Solution:
