@@ -115,6 +115,25 @@ def factories(tmp_path, monkeypatch):
 # -- on this machine ----------------------------------------------------------------------------------
 
 
+def test_a_worker_that_grows_is_kept():
+    pytest.importorskip("psutil")  # without it joblib does not look
+    pool = pools.LocalPool(1, 1)
+
+    def process(words="0"):
+        future = pool.submit(eval, f"({words}, __import__('os').getpid())[1]")
+        number = future.result(timeout=60)
+        pool.release(future)
+        return number
+
+    try:
+        first = process()
+        time.sleep(1.1)  # it looks once a second
+        process("globals().update(kept=b'x' * 400_000_000)")
+        assert process() == process() == first
+    finally:
+        pool.close()
+
+
 def test_done_cells_are_kept_whatever_they_would_be_called_now(undisturbed):
     before, heard = written(undisturbed), []
     result = sweep(GRID, undisturbed, progress=lambda cells: heard.append([cell.state for cell in cells]))

@@ -21,6 +21,7 @@ from neuralcollapse.experiments.run import Run
 from neuralcollapse.experiments.studies.convergence_figure import save_convergence
 from neuralcollapse.experiments.studies.convergence_reading import READ_FROM, Convergence, read
 from neuralcollapse.experiments.studies.study import STUDIES, Setting, markdown, trained, write_rows
+from neuralcollapse.experiments.workers import in_worker
 
 RUNS = "runs"
 """The folder of run folders: what is finished there is not trained again, what is not is resumed."""
@@ -111,7 +112,7 @@ def _folder(network: str, recipe: str, ratio: float, seed: int) -> str:
 
 def _train(configs: Sequence[TrainConfig], folders: Sequence[Path], setting: Setting) -> None:
     done = Parallel(n_jobs=setting.jobs, return_as="generator")(
-        delayed(trained)(config, folder) for config, folder in zip(configs, folders, strict=True))
+        delayed(in_worker)(trained, config, folder) for config, folder in zip(configs, folders, strict=True))
     for number, (folder, epochs) in enumerate(zip(folders, done, strict=True), start=1):
         setting.progress(f"{number} of {len(folders)}: {folder.name}: {epochs} epochs")
 

@@ -24,6 +24,7 @@ from neuralcollapse.experiments.studies.study import (
     spread,
     write_rows,
 )
+from neuralcollapse.experiments.workers import in_worker
 from neuralcollapse.simulate import simulate
 from neuralcollapse.simulate.quantities import PARTS
 from neuralcollapse.steer import Remedy, VSLoss
@@ -110,7 +111,7 @@ def _network_rows(ratios: tuple[float, ...], seeds: tuple[int, ...], epochs: int
                   ) -> Iterator[dict[str, Any]]:
     jobs = [(label, ratio, seed) for seed in seeds for ratio in ratios for label in LOSSES]
     with Parallel(n_jobs=setting.jobs, return_as="generator") as parallel:
-        found = parallel(delayed(network)(network_config(*LOSSES[label][1:], ratio, seed, epochs))
+        found = parallel(delayed(in_worker)(network, network_config(*LOSSES[label][1:], ratio, seed, epochs))
                          for label, ratio, seed in jobs)
         for number, ((label, ratio, seed), row) in enumerate(zip(jobs, found, strict=True), start=1):
             setting.progress(f"network {number} of {len(jobs)}: {label}, R = {ratio:g}, seed {seed}: D_W to its own "

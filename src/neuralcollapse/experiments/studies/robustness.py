@@ -27,6 +27,7 @@ from neuralcollapse.experiments.studies.robustness_networks import (
     network_config,
 )
 from neuralcollapse.experiments.studies.study import STUDIES, Setting, markdown, named_seeds, spread, write_rows
+from neuralcollapse.experiments.workers import in_worker
 
 DATASETS, QUICK_DATASETS = ("digits", "mnist5k"), ("digits",)
 RATIOS = (1.0, 10.0)
@@ -61,8 +62,9 @@ def robustness(setting: Setting) -> str:
 def _rows(places: list[tuple[str, float]], seeds: tuple[int, ...], setting: Setting) -> Iterator[dict[str, Any]]:
     jobs = [(training, dataset, ratio, seed) for seed in seeds for dataset, ratio in places for training in TRAININGS]
     with Parallel(n_jobs=setting.jobs, return_as="generator") as parallel:
-        found = parallel(delayed(network)(training, network_config(dataset, ratio, seed, setting.quick), setting.quick)
-                         for training, dataset, ratio, seed in jobs)
+        found = parallel(
+            delayed(in_worker)(network, training, network_config(dataset, ratio, seed, setting.quick), setting.quick)
+            for training, dataset, ratio, seed in jobs)
         for number, ((training, dataset, ratio, seed), rows) in enumerate(zip(jobs, found, strict=True), start=1):
             last = rows[-1]  # the strongest attack, after the last epoch
             setting.progress(f"network {number} of {len(jobs)}: {dataset}, R = {ratio:g}, {training}, seed {seed}: "

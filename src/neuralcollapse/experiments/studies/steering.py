@@ -20,6 +20,7 @@ from neuralcollapse.experiments.config import TrainConfig
 from neuralcollapse.experiments.studies.steering_cells import cell
 from neuralcollapse.experiments.studies.steering_figure import save_steering
 from neuralcollapse.experiments.studies.study import STUDIES, Setting, markdown, write_rows
+from neuralcollapse.experiments.workers import in_worker
 from neuralcollapse.simulate.rates import mean_interval
 from neuralcollapse.steer import REMEDIES
 
@@ -87,7 +88,7 @@ def _trained(todo: list[dict[str, Any]], setting: Setting) -> Iterator[dict[str,
     missing = [job for job in todo if _key(job) not in known]
     with Parallel(n_jobs=setting.jobs, return_as="generator") as parallel, \
             (setting.out / CELLS).open("a", encoding="utf-8") as file:
-        found = parallel(delayed(cell)(**job) for job in missing)
+        found = parallel(delayed(in_worker)(cell, **job) for job in missing)
         for number, (job, rows) in enumerate(zip(missing, found, strict=True), start=len(todo) - len(missing) + 1):
             known[_key(job)] = rows
             file.write(json.dumps({"key": _key(job), "rows": rows}) + "\n")

@@ -26,6 +26,7 @@ from neuralcollapse.experiments.studies.study import (
     write_rows,
 )
 from neuralcollapse.experiments.studies.vocabulary_figure import save_vocabulary
+from neuralcollapse.experiments.workers import in_worker
 from neuralcollapse.files import write_text
 from neuralcollapse.predict import Geometry, predict
 
@@ -57,7 +58,7 @@ def vocabulary(setting: Setting) -> str:
     write_text(text, reference_text())
     configs = [config_of(text, seed, setting.quick) for seed in seeds]
     folders = [setting.out / "runs" / f"seed-{seed}" for seed in seeds]
-    Parallel(n_jobs=setting.jobs)(delayed(trained)(config, folder) for config, folder in
+    Parallel(n_jobs=setting.jobs)(delayed(in_worker)(trained, config, folder) for config, folder in
                                   zip(configs, folders, strict=True))
     runs = [Run.open(folder) for folder in folders]
     rows: list[dict[str, Any]] = []

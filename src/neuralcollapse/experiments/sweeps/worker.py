@@ -22,6 +22,7 @@ from neuralcollapse.checks import InvalidInput
 from neuralcollapse.experiments.config import TrainConfig
 from neuralcollapse.experiments.run import CONFIG, DATA, ENVIRONMENT
 from neuralcollapse.experiments.sweeps.folder import SweepFolder
+from neuralcollapse.experiments.workers import keep_worker
 
 # torch's random state is one per process: of two runs at once in the threads of a Dask worker neither would repeat.
 _ONE_AT_A_TIME = threading.Lock()
@@ -36,6 +37,7 @@ class _Superseded(Exception):
 def prepare(parent: int) -> None:
     """Ready a process of this machine: it dies with its parent, which alone hears Ctrl-C and then ends it."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    keep_worker()
 
     def watch() -> None:
         while os.getppid() == parent:
