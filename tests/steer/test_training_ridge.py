@@ -366,10 +366,10 @@ def test_the_warning_comes_at_the_threshold_and_not_below():
     ([50, 50, 4, 4], 0.1,
      "weight decay 0.1 (λ = 10.8) makes every classifier zero: all differ below 0.01852 (λ < 2)"),
     ([50, 40, 30, 20, 10], 0.05,
-     "weight decay 0.05 (λ = 7.5) makes every classifier zero: all differ below 0.02321 (λ < 3.481)"),
+     "weight decay 0.05 (λ = 7.5) makes every classifier zero: all differ below 0.02321 (λ < 3.482)"),
     ([50, 40, 30, 20, 10], 0.03,
      "weight decay 0.03 (λ = 4.5) leaves the 5 classifiers fewer than 4 dimensions: they keep them below 0.02321 "
-     "(λ < 3.481)"),
+     "(λ < 3.482)"),
 ])
 def test_the_warning_says_who_merges_and_what_would_not(counts, w, message):
     with pytest.warns(MinorityCollapseWarning) as caught:

@@ -114,7 +114,7 @@ def total_collapse(problem: ReducedProblem) -> tuple[float, Point]:
     return max(float(np.linalg.norm(gradient.between, 2)), float(within.max(initial=0.0))), point
 
 
-def rank_loss(problem: ReducedProblem, top: float, precision: float = 1e-3) -> tuple[float, float]:
+def rank_loss(problem: ReducedProblem, top: float, precision: float = 1e-5) -> tuple[float, float]:
     """A bracket of the smallest λ at which the geometry spans fewer than k − 1 dimensions, by certified solves.
 
     Groups of equal classes lose theirs at ω_j Δ_j √n_j exactly; the rest is bisected down to `precision`.
